@@ -1,0 +1,151 @@
+"""The stream between an engine and its reader: text, end and errors in one place.
+
+    engine's thread                         reader's thread                any thread
+    begin(…)  write(text, ids)  finish()    for text in stream / take()    close()
+
+Thread-safe: one engine writes, one reader reads, anybody closes. A closed stream lets its reader
+go at once; the engine notices through `closed` (or the callback it left) and stops at its next
+step. It knows nothing of models: the engine says what was read and written, the stream keeps time.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from backend.conversation import End, Request, Statistics
+from backend.engine import Progress, Stage
+
+
+class AnswerStream:
+    """An answer in the making; satisfies `backend.engine.Stream`."""
+
+    def __init__(self, request: Request, clock: Callable[[], float] = time.monotonic) -> None:
+        self.request = request
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._pieces: list[str] = []
+        self._ids: list[int] = []
+        self._progress = Progress(Stage.PREPARING)
+        self._error: Exception | None = None
+        self._closed = False
+        self._end: End | None = None
+        self._prompt_tokens = 0
+        self._visual_tokens = 0
+        self._asked_at = clock()
+        self._first_at = 0.0
+        self._last_at = 0.0
+        self._on_close: list[Callable[[], None]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        while (text := self.take(None)) is not None:
+            if text:
+                yield text
+
+    def take(self, wait_s: float | None) -> str | None:
+        """All text since the last call; "" if none came within `wait_s`, `None` at the end."""
+        with self._changed:
+            self._changed.wait_for(self._has_news, wait_s)
+            if self._pieces:
+                text = "".join(self._pieces)
+                self._pieces.clear()
+                return text
+            if self._error is not None:
+                raise self._error
+            return None if self._ended else ""
+
+    def close(self) -> None:
+        """End the request now: the reader is let go here, the engine at its next step."""
+        with self._changed:
+            if self._ended:
+                return
+            self._closed = True
+            self._end = End.STOPPED
+            self._progress = Progress(Stage.ENDED)
+            callbacks = tuple(self._on_close)
+            self._changed.notify_all()
+        for callback in callbacks:
+            callback()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the reader gave up; the engine must stop."""
+        return self._closed
+
+    @property
+    def progress(self) -> Progress:
+        """Where the request is."""
+        return self._progress
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of the new tokens so far."""
+        with self._changed:
+            return tuple(self._ids)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the answer cost; `None` before its end and when the model never began."""
+        with self._changed:
+            if self._end is None or not self._prompt_tokens:
+                return None
+            writing_s = self._last_at - self._first_at
+            return Statistics(
+                prompt_tokens=self._prompt_tokens,
+                visual_tokens=self._visual_tokens,
+                new_tokens=len(self._ids),
+                ttft_s=self._first_at - self._asked_at if self._ids else 0.0,
+                tokens_per_s=(len(self._ids) - 1) / writing_s if writing_s > 0 else 0.0,
+                end=self._end,
+            )
+
+    def call_on_close(self, callback: Callable[[], None]) -> None:
+        """Have `callback` run, in the closing thread, when the reader gives up."""
+        with self._changed:
+            if not self._closed:
+                self._on_close.append(callback)
+                return
+        callback()
+
+    def advance(self, progress: Progress) -> None:
+        """Engine: the request has come this far."""
+        with self._changed:
+            if not self._ended:
+                self._progress = progress
+
+    def begin(self, prompt_tokens: int, visual_tokens: int) -> None:
+        """Engine: the model starts to read this many tokens, the visual ones among them."""
+        with self._changed:
+            self._prompt_tokens = prompt_tokens
+            self._visual_tokens = visual_tokens
+        self.advance(Progress(Stage.READING))
+
+    def write(self, text: str, ids: Sequence[int] = ()) -> None:
+        """Engine: new text, new tokens, or both. Dropped once the stream is closed."""
+        with self._changed:
+            if self._ended:
+                return
+            if ids:
+                self._last_at = self._clock()
+                self._first_at = self._first_at or self._last_at
+                self._progress = Progress(Stage.WRITING)
+                self._ids.extend(ids)
+            if text:
+                self._pieces.append(text)
+                self._changed.notify_all()
+
+    def finish(self, end: End = End.EOS, error: Exception | None = None) -> None:
+        """Engine: nothing more will come, because of `end` or of `error`."""
+        with self._changed:
+            if self._ended:
+                return
+            self._end = end
+            self._error = error
+            self._progress = Progress(Stage.ENDED)
+            self._changed.notify_all()
+
+    @property
+    def _ended(self) -> bool:
+        return self._end is not None
+
+    def _has_news(self) -> bool:
+        return bool(self._pieces) or self._ended
