@@ -1,0 +1,49 @@
+# make run      set up what is missing and serve the page (MODEL=2B for a real InternVL3)
+# make test     set up what is missing and run every check
+# make install  the environment alone
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+MODEL ?= bundled
+
+BIN := .venv/bin
+
+.PHONY: run test install lint checkpoint figures
+
+run: .venv/installed
+	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(MODEL)
+
+test: .venv/installed-dev .venv/browser lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+# How well the bundled checkpoint does on pictures it never saw.
+figures: .venv/installed
+	$(BIN)/python -m training.evaluate
+
+# Train the bundled checkpoint from scratch.
+checkpoint: .venv/installed
+	$(BIN)/python -m training.train
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/browser: .venv/installed-dev
+	sh tests/install_browser.sh $(BIN)
+	@touch $@
