@@ -1,0 +1,147 @@
+"""Reads the shape of a checkpoint from its config.json alone, in either layout.
+
+`-hf` ("internvl") names things as transformers does, the original ("internvl_chat") in its own
+words. Where a config leaves a number out, transformers' default of that class (5.24) holds,
+as it would on loading.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backend.errors import BadCheckpoint
+from backend.planner.shapes import Shape, TextShape, VisionShape
+
+Config = Mapping[str, Any]
+QWEN3_HEAD_DIM = 128  # Qwen3Config's default; the others divide the hidden size
+
+
+def read_shape(folder: Path, name: str | None = None) -> Shape:
+    """The shape of the checkpoint in `folder`; raises `BadCheckpoint` naming what is wrong."""
+    name = name or folder.name
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(
+            f"{name} has no readable config.json.", "Choose a complete InternVL3 folder."
+        ) from error
+    return shape_of(config, name)
+
+
+def shape_of(config: object, name: str) -> Shape:
+    """The shape a parsed config.json describes.
+
+    Raises `BadCheckpoint` for another family, a language part that this project does not load,
+    and numbers that are missing or make no sense.
+    """
+    if not isinstance(config, dict) or config.get("model_type") not in _LAYOUTS:
+        kind = config.get("model_type", "of no model type") if isinstance(config, dict) else "no object"
+        raise BadCheckpoint(f"{name} is {kind}, not InternVL.", "Choose an InternVL3 checkpoint.")
+    try:
+        return _LAYOUTS[config["model_type"]](config, name)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadCheckpoint(
+            f"The config.json of {name} lacks or garbles a size: {error}.",
+            "Download it again, or choose another checkpoint.",
+        ) from error
+
+
+def _read_hf(config: Config, name: str) -> Shape:
+    vision, text = config.get("vision_config") or {}, config["text_config"]
+    shape = VisionShape(
+        **_vision_numbers(vision),
+        rms_norm=vision.get("norm_type", "layer_norm") == "rms_norm",
+        qkv_bias=bool(vision.get("attention_bias", False)),
+        qk_norm=bool(vision.get("use_qk_norm", False)),
+        positions=bool(vision.get("use_absolute_position_embeddings", True)),
+        mask_token=bool(vision.get("use_mask_token", False)),
+        final_norm=not vision.get("use_mean_pooling", True),
+    )
+    return _join(config, name, shape, text, tied=bool(config.get("tie_word_embeddings", True)))
+
+
+def _read_original(config: Config, name: str) -> Shape:
+    vision, text = config["vision_config"], config["llm_config"]
+    shape = VisionShape(
+        **_vision_numbers(vision),
+        rms_norm=vision.get("norm_type", "rms_norm") == "rms_norm",
+        qkv_bias=bool(vision.get("qkv_bias", False)),
+        qk_norm=bool(vision.get("qk_normalization", True)),
+    )
+    return _join(config, name, shape, text, tied=bool(config.get("tie_word_embeddings", False)))
+
+
+_LAYOUTS = {"internvl": _read_hf, "internvl_chat": _read_original}
+
+
+def _join(config: Config, name: str, vision: VisionShape, text: Config, tied: bool) -> Shape:
+    return Shape(
+        name=name,
+        vision=vision,
+        text=_read_text(text),
+        context=_whole(text.get("max_position_embeddings", 32_768)),
+        shrink=round(1 / config.get("downsample_ratio", 0.5)),
+        tied=tied,
+    )
+
+
+def _vision_numbers(vision: Config) -> dict[str, int]:
+    return {
+        "layers": _whole(vision.get("num_hidden_layers", 24)),
+        "hidden": _whole(vision.get("hidden_size", 1024)),
+        "heads": _whole(vision.get("num_attention_heads", 16)),
+        "ffn": _whole(vision.get("intermediate_size", 4096)),
+        "tile": _side(vision.get("image_size", 448)),
+        "patch": _side(vision.get("patch_size", 14)),
+        "channels": _whole(vision.get("num_channels", 3)),
+    }
+
+
+def _read_text(text: Config) -> TextShape:
+    kind = text.get("model_type", "qwen2")
+    heads, hidden = _whole(text["num_attention_heads"]), _whole(text["hidden_size"])
+    usual = QWEN3_HEAD_DIM if kind == "qwen3" else hidden // heads
+    # Qwen2Config has no head_dim: its attention would take one, but no published config has it.
+    return TextShape(
+        layers=_whole(text["num_hidden_layers"]),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=_whole(text.get("num_key_value_heads") or heads),
+        head_dim=_whole(text.get("head_dim") or usual),
+        ffn=_whole(text["intermediate_size"]),
+        vocabulary=_whole(text["vocab_size"]),
+        **_text_extras(kind, text),
+    )
+
+
+def _text_extras(kind: str, text: Config) -> dict[str, bool]:
+    """Which optional biases and norms a language part has."""
+    if kind == "qwen2":
+        return {"qkv_bias": True}
+    if kind == "qwen3":
+        bias = bool(text.get("attention_bias", False))
+        return {"qkv_bias": bias, "output_bias": bias, "head_norm": True}
+    if kind == "llama":
+        bias, mlp_bias = bool(text.get("attention_bias")), bool(text.get("mlp_bias"))
+        return {"qkv_bias": bias, "output_bias": bias, "mlp_bias": mlp_bias}
+    if kind == "internlm2":  # its `bias` means attention only
+        bias = bool(text.get("bias", False))
+        return {"qkv_bias": bias, "output_bias": bias}
+    raise ValueError(f"the language part {kind!r} is none of qwen2, qwen3, llama and internlm2")
+
+
+def _side(value: object) -> int:
+    """Tiles and patches are square: one number, or the same one twice."""
+    if isinstance(value, list):
+        first, *others = value
+        if any(other != first for other in others):
+            raise ValueError(f"{value} is not square")
+        value = first
+    return _whole(value)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no positive whole number")
+    return value
