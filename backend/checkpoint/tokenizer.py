@@ -1,0 +1,164 @@
+"""Text to token ids and back, by the `tokenizers` library alone: transformers would bring torch.
+
+A checkpoint's tokenizer has added tokens such as `<|im_start|>` and `<IMG_CONTEXT>`. The program
+puts them in by id; text of people, files and models goes through a second tokenizer that has the
+same vocabulary but has never heard of them. Nothing here knows what a prompt looks like.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from backend.checkpoint.files import broken, read_json
+from backend.errors import BadCheckpoint
+
+# How Qwen2 cuts text into words: Qwen2Tokenizer of transformers 5.24 (and Qwen's tokenizer.json).
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A token beside the vocabulary: its id, and whether decoding leaves it out as a mere sign."""
+
+    id: int
+    special: bool
+
+
+class Tokens:
+    """The tokenizer of one checkpoint. Immutable, and safe to use from several threads.
+
+    `tokenizer` knows every token and serves to decode; `added` maps each added token to its id.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, plain: Tokenizer, added: Mapping[str, int]) -> None:
+        self.tokenizer = tokenizer
+        self.added = MappingProxyType(dict(added))
+        self._plain = plain
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of `text` read as nothing but text: never the id of an added token."""
+        return list(self._plain.encode(mend(text), add_special_tokens=False).ids)
+
+    def special(self, token: str) -> int:
+        """The id of an added token; raises `BadCheckpoint` when the checkpoint lacks it."""
+        if token not in self.added:
+            raise BadCheckpoint(
+                f"The tokenizer of this checkpoint has no {token}.",
+                "Give an InternVL checkpoint with all its files.",
+            )
+        return self.added[token]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without the special tokens, as `model.chat` of the card returns it."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def mend(text: str) -> str:
+    """`text` as valid Unicode: half a surrogate pair, which no tokenizer takes, becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def read_tokens(folder: Path) -> Tokens:
+    """The tokenizer in `folder`: tokenizer.json, or Qwen2's vocab.json with merges.txt.
+
+    Raises `BadCheckpoint` when there is neither, or when they cannot be read.
+    """
+    added = read_added_tokens(folder)
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer, plain = _read_whole(folder / "tokenizer.json", added)
+        else:
+            tokenizer, plain = _read_parts(folder, added)
+    except BadCheckpoint:
+        raise
+    except Exception as error:  # the library raises bare Exceptions for files it cannot read
+        raise BadCheckpoint(
+            f"The tokenizer in {folder} cannot be read ({error}).", "Download the checkpoint again."
+        ) from error
+    _extend(tokenizer, added, folder)
+    return Tokens(tokenizer, plain, {content: token.id for content, token in added.items()})
+
+
+def read_added_tokens(folder: Path) -> dict[str, Added]:
+    """Every added token that any file of the tokenizer names, by ascending id."""
+    found: dict[str, Added] = {}
+    try:
+        for content, number in read_json(folder / "added_tokens.json").items():
+            found[content] = Added(int(number), special=True)
+        decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+        for number, token in decoder.items():
+            found[token["content"]] = Added(int(number), bool(token.get("special", True)))
+        for token in read_json(folder / "tokenizer.json").get("added_tokens", []):
+            found[token["content"]] = Added(int(token["id"]), bool(token["special"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise broken(folder / "tokenizer_config.json") from error
+    return dict(sorted(found.items(), key=lambda item: item[1].id))
+
+
+def _read_whole(path: Path, added: Mapping[str, Added]) -> tuple[Tokenizer, Tokenizer]:
+    content = read_json(path)
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    content |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    content["model"]["vocab"] = _without(content["model"]["vocab"], added)
+    return tokenizer, Tokenizer.from_str(json.dumps(content))
+
+
+def _read_parts(folder: Path, added: Mapping[str, Added]) -> tuple[Tokenizer, Tokenizer]:
+    files = folder / "vocab.json", folder / "merges.txt"
+    if not all(file.is_file() for file in files):
+        raise _no_tokenizer(folder)
+    vocab, merges = BPE.read_file(*(str(file) for file in files))
+    plain = _build(_without(vocab, added), merges)
+    return _build(vocab, merges), plain
+
+
+def _build(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """Qwen2's tokenizer: composed Unicode, cut into words, as bytes."""
+    tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _without(vocab: Mapping[str, int], added: Mapping[str, Added]) -> dict[str, Any]:
+    """A vocabulary in which no added token can be found by its spelling either."""
+    return {piece: number for piece, number in vocab.items() if piece not in added}
+
+
+def _extend(tokenizer: Tokenizer, added: Mapping[str, Added], folder: Path) -> None:
+    """Make every added token known to `tokenizer`, under its own id."""
+    for content, token in added.items():
+        if tokenizer.token_to_id(content) is None:
+            tokenizer.add_tokens([AddedToken(content, special=token.special, normalized=False)])
+        if tokenizer.token_to_id(content) != token.id:
+            raise BadCheckpoint(
+                f"The files of the tokenizer in {folder} disagree on the id of {content}.",
+                "Download the checkpoint again.",
+            )
+
+
+def _no_tokenizer(folder: Path) -> BadCheckpoint:
+    if (folder / "tokenizer.model").is_file():
+        return BadCheckpoint(
+            f"{folder} has a SentencePiece tokenizer (tokenizer.model), which is not read yet.",
+            "Choose another size: all but 9B have Qwen's tokenizer.",
+        )
+    return BadCheckpoint(
+        f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt).",
+        "Download the checkpoint again.",
+    )
