@@ -168,7 +168,7 @@ def _colour(values: list[float]) -> tuple[float, float, float]:
 
 
 def _eos_token_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Ids that end an answer: those of the generation config, else of the config; and the turn's."""
+    """Ids that end an answer: the generation config's, else the config's, and the turn's end."""
     generation = read_json(folder / "generation_config.json")
     for source in (generation, config, config["text_config"]):
         ids = source.get("eos_token_id")

@@ -6,6 +6,7 @@ from typing import Any
 
 from backend.errors import BadCheckpoint
 
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in `path`, or {} where there is no such file.
 
@@ -21,6 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise broken(path)
     return content
+
 
 def broken(path: Path) -> BadCheckpoint:
     """The error of a file that is there and cannot be read."""

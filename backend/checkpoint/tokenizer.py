@@ -39,10 +39,11 @@ class Tokens:
     `tokenizer` knows every token and serves to decode; `added` maps each added token to its id.
     """
 
-    def __init__(self, tokenizer: Tokenizer, plain: Tokenizer, added: Mapping[str, int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, plain: Tokenizer, added: Mapping[str, Added]) -> None:
         self.tokenizer = tokenizer
-        self.added = MappingProxyType(dict(added))
+        self.added = MappingProxyType({content: token.id for content, token in added.items()})
         self._plain = plain
+        self._special = tuple(content for content, token in added.items() if token.special)
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text` read as nothing but text: never the id of an added token."""
@@ -60,6 +61,12 @@ class Tokens:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without the special tokens, as `model.chat` of the card returns it."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def without_special(self, text: str) -> str:
+        """`text` with the special tokens that are written out in it left out, as decoding would."""
+        for content in self._special:
+            text = text.replace(content, "")
+        return text
 
 
 def mend(text: str) -> str:
@@ -85,7 +92,7 @@ def read_tokens(folder: Path) -> Tokens:
             f"The tokenizer in {folder} cannot be read ({error}).", "Download the checkpoint again."
         ) from error
     _extend(tokenizer, added, folder)
-    return Tokens(tokenizer, plain, {content: token.id for content, token in added.items()})
+    return Tokens(tokenizer, plain, added)
 
 
 def read_added_tokens(folder: Path) -> dict[str, Added]:

@@ -1,0 +1,201 @@
+"""Composing: a conversation and its files become the token ids that the model reads.
+
+Looks at files through `backend.media` (headers only), never at pixels; everything that could
+make the model fail (counts of placeholders, ids beyond the embedding) is checked here, before it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.checkpoint.facts import Facts, read_facts
+from backend.checkpoint.tokenizer import Tokens, mend, read_tokens
+from backend.conversation import Answer, Attachment, Conversation, Kind
+from backend.errors import BadCheckpoint, BadQuestion
+from backend.prompt.budget import Budget
+from backend.prompt.remedy import Remedy
+from backend.prompt.template import CONTEXT, Piece, Special, Text, order_of, write_prompt
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.media.reader import ImageLook, MediaReader, VideoLook
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads. `text` shows it to people, a run of N context tokens as `{N}`.
+
+    The pixels of `attachments`, in this order, are what the context tokens stand for.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    attachments: tuple[Attachment, ...]
+    budget: Budget
+
+    @property
+    def visual_tokens(self) -> int:
+        """Context tokens among the ids."""
+        return self.budget.visual
+
+
+Looks = dict[Attachment, "ImageLook | VideoLook"]
+
+
+class Composer:
+    """Writes prompts for one checkpoint. Immutable, and safe to use from several threads."""
+
+    def __init__(self, facts: Facts, tokens: Tokens, media: "MediaReader") -> None:
+        self.facts = facts
+        self.tokens = tokens
+        self.media = media
+        self._context_id = tokens.special(CONTEXT)
+
+    def compose(self, conversation: Conversation, stopped: Callable[[], bool] = _never) -> Prompt:
+        """The prompt of a conversation whose last turn waits. It may be too long: see `budget`.
+
+        Raises `BadQuestion` when there is nothing to answer, `BadFile` for a file that cannot be
+        used, `BadCheckpoint` when the tokenizer and the model do not go together.
+        """
+        _require_question(conversation)
+        looks = self._look(conversation, stopped)
+        pieces = list(self._write(conversation, looks))
+        ids = tuple(chain.from_iterable(self._encode(pieces)))
+        budget = self._weigh(conversation, looks, len(ids))
+        self._check(ids, budget.visual)
+        return Prompt(
+            ids=ids,
+            text="".join(map(self._show, pieces)),
+            attachments=tuple(file for turn in conversation.turns for file in order_of(turn)),
+            budget=self._advise(conversation, budget, stopped),
+        )
+
+    def measure(self, conversation: Conversation, stopped: Callable[[], bool] = _never) -> Budget:
+        """What a conversation takes, also while its question is still being written.
+
+        Raises `BadFile` for a file that cannot be used.
+        """
+        return self._advise(conversation, self._measure(conversation, stopped), stopped)
+
+    def _measure(self, conversation: Conversation, stopped: Callable[[], bool]) -> Budget:
+        looks = self._look(conversation, stopped)
+        runs = self._encode(self._write(conversation, looks))
+        return self._weigh(conversation, looks, sum(map(len, runs)))
+
+    def _look(self, conversation: Conversation, stopped: Callable[[], bool]) -> Looks:
+        files = dict.fromkeys(conversation.attachments)
+        return {file: self.media.look(file, stopped) for file in files}
+
+    def _write(self, conversation: Conversation, looks: Looks) -> Iterator[Piece]:
+        pieces = write_prompt(
+            conversation,
+            self.facts.system_prompt,
+            blocks=lambda file: looks[file].blocks,
+            recall=self._recall,
+        )
+        for piece in pieces:
+            yield Text(mend(piece.text)) if isinstance(piece, Text) else piece
+
+    def _recall(self, answer: Answer) -> str:
+        """An earlier answer as `model.chat` puts it into the history: without special tokens."""
+        if answer.token_ids:
+            return self.tokens.decode(answer.token_ids).strip()
+        return self.tokens.without_special(answer.text).strip()
+
+    def _encode(self, pieces: Iterable[Piece]) -> Iterator[list[int]]:
+        """Runs of ids. Neighbouring texts are joined first, or words would break between them."""
+        words: list[str] = []
+        for piece in pieces:
+            if isinstance(piece, Text):
+                words.append(piece.text)
+                continue
+            yield self.tokens.encode_plain("".join(words))
+            words.clear()
+            if isinstance(piece, Special):
+                yield [self.tokens.special(piece.token)]
+            else:
+                yield [self._context_id] * (piece.count * self.facts.tokens_per_tile)
+        yield self.tokens.encode_plain("".join(words))
+
+    def _show(self, piece: Piece) -> str:
+        if isinstance(piece, Text):
+            return piece.text
+        if isinstance(piece, Special):
+            return piece.token
+        return f"{{{piece.count * self.facts.tokens_per_tile}}}"
+
+    def _weigh(self, conversation: Conversation, looks: Looks, total: int) -> Budget:
+        kinds = [file.kind for file in conversation.attachments]
+        tiles = sum(sum(looks[file].blocks) for file in conversation.attachments)
+        visual = tiles * self.facts.tokens_per_tile
+        return Budget(
+            text=total - visual,
+            visual=visual,
+            limit=self.facts.context_length,
+            images=kinds.count(Kind.IMAGE),
+            videos=kinds.count(Kind.VIDEO),
+            tiles=tiles,
+        )
+
+    def _advise(
+        self, conversation: Conversation, budget: Budget, stopped: Callable[[], bool]
+    ) -> Budget:
+        if budget.fits:
+            return budget
+        remedy = Remedy(
+            conversation,
+            fits=lambda changed: self._measure(changed, stopped).fits,
+            most=lambda file: self._most(file, stopped),
+        )
+        return replace(budget, remedy=remedy.find())
+
+    def _most(self, file: Attachment, stopped: Callable[[], bool]) -> int:
+        if file.kind is Kind.IMAGE:
+            return file.max_tiles or self.facts.max_tiles
+        return len(self.media.look(file, stopped).blocks)
+
+    def _check(self, ids: tuple[int, ...], visual: int) -> None:
+        """Raise `BadCheckpoint` for ids that would make the model fail or read the wrong thing."""
+        places = ids.count(self._context_id)
+        if places != visual:
+            raise BadCheckpoint(
+                f"The prompt has {places} places for {visual} visual tokens.",
+                "The checkpoint's tokenizer is damaged: download it again.",
+            )
+        rows = self.facts.embedding_rows
+        beyond = max(ids)
+        if beyond >= rows:
+            raise BadCheckpoint(
+                f"The tokenizer gives id {beyond}, but the model knows {rows} tokens.",
+                "The tokenizer is of another checkpoint: download the checkpoint again.",
+            )
+
+
+def open_composer(folder: Path, settings: Settings, name: str | None = None) -> Composer:
+    """The composer of the checkpoint in `folder`, from its small files alone.
+
+    Raises `BadCheckpoint` when these are missing or of another family of models.
+    """
+    from backend.media.reader import MediaReader
+
+    facts = read_facts(folder, name)
+    media = MediaReader(
+        tile=facts.tile,
+        max_tiles=facts.max_tiles,
+        thumbnail=facts.thumbnail,
+        frames=settings.frames,
+        decoder=settings.decoder,
+    )
+    return Composer(facts, read_tokens(folder), media)
+
+
+def _require_question(conversation: Conversation) -> None:
+    waiting = conversation.turns[-1] if conversation.waits else None
+    if waiting is None or not (waiting.question.strip() or waiting.attachments):
+        raise BadQuestion("There is no question.", "Write one, or add a picture or a video.")
