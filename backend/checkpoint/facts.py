@@ -75,7 +75,7 @@ def read_facts(folder: Path, name: str | None = None) -> Facts:
     try:
         read = _read_hf if layout is Layout.HF else _read_original
         return read(folder, name or folder.resolve().name, config)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(
             f"{folder / 'config.json'} is not as InternVL writes it ({error!r}).",
             "Download the checkpoint again.",

@@ -131,7 +131,7 @@ def _fetch(repository: str, revision: str | None, only_facts: bool) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise BadCheckpoint(
-            f"There is no repository {repository} on the hub, or it is private.",
+            f"{repository} is not on the hub, or it is private.",
             "Correct the name, or set HF_TOKEN to a token that may read it.",
         ) from error
     except errors.RevisionNotFoundError as error:
