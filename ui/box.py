@@ -1,0 +1,110 @@
+"""Events of the box: files come and go, choices change, and what would be sent is weighed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from backend.conversation import Conversation
+from backend.engine import Engine, State
+from backend.errors import BadInput, EngineError
+from backend.prompt.compose import Composer
+from ui.choices import Choices, read_choices
+from ui.panels import draw_budget, draw_model, draw_notice
+from ui.sessions import Session, Sessions
+from ui.tray import draw_tray
+from ui.uploads import accept, accepted, choose, look_again
+
+READY_S, LOADING_S = 5.0, 1.0  # how often a page asks how the model is
+
+
+class BoxHandlers:
+    """What happens before a question is sent."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        composer: Callable[[], Composer | None],
+        sessions: Sessions,
+        welcome: Callable[[], str],
+    ) -> None:
+        self._engine = engine
+        self._composer = composer
+        self._sessions = sessions
+        self._welcome = welcome
+
+    def add(self, paths: Sequence[str] | str | None, browser: gr.Request) -> list[Any]:
+        """Files were dropped, pasted or chosen → tray, notice, and the button emptied."""
+        session = self._session(browser)
+        dropped = [paths] if isinstance(paths, str) else paths or []
+        composer = self._composer()
+        accept(session, dropped, composer.media if composer else None)
+        return [draw_tray(session.drafts, session.cards), "", None]
+
+    def choose(self, event: gr.EventData, browser: gr.Request) -> list[Any]:
+        """A number of a file changed in the tray → tray, notice."""
+        session = self._session(browser)
+        composer = self._composer()
+        notice = ""
+        data = event._data if isinstance(event._data, dict) else {}
+        try:
+            choose(
+                session,
+                int(data.get("key", 0)),
+                str(data.get("choose", "")),
+                data.get("value"),
+                composer.media if composer else None,
+            )
+        except EngineError as error:
+            notice = draw_notice(error.cause, error.advice)
+        return [draw_tray(session.drafts, session.cards), notice]
+
+    def remove(self, event: gr.EventData, browser: gr.Request) -> str:
+        """A file was taken out → tray."""
+        session = self._session(browser)
+        data = event._data if isinstance(event._data, dict) else {}
+        session.remove(int(data.get("key", 0)))
+        return draw_tray(session.drafts, session.cards)
+
+    def weigh(self, question: str, browser: gr.Request, *values: object) -> str:
+        """The budget line for what stands in the box."""
+        session = self._session(browser)
+        session.typed = question or ""
+        composer = self._composer()
+        if composer is None:
+            return draw_budget(None)
+        try:
+            choices = read_choices(*values)
+            conversation = self._drafted(session, choices)
+            return draw_budget(composer.measure(conversation) if conversation.turns else None)
+        except BadInput as error:
+            return draw_notice(error.cause, error.advice)
+
+    def look(self, browser: gr.Request) -> list[Any]:
+        """How the model is now → model, tray, welcome, how soon to ask again; only what changed."""
+        session = self._session(browser)
+        status = self._engine.status()
+        line = draw_model(status)
+        composer = self._composer()
+        known = composer is not None
+        news, first = line != session.said, known is not session.known
+        session.said, session.known = line, known
+        grown = composer is not None and look_again(session, composer.media)
+        pause = READY_S if status.state is State.READY else LOADING_S
+        return [
+            line if news else gr.skip(),
+            draw_tray(session.drafts, session.cards) if grown else gr.skip(),
+            self._welcome() if first else gr.skip(),
+            gr.Timer(pause) if news else gr.skip(),
+        ]
+
+    def _drafted(self, session: Session, choices: Choices) -> Conversation:
+        """The chat as it would be if the box were sent now."""
+        conversation = session.conversation.instructed(choices.system)
+        files = accepted(session.drafts)
+        if session.running or not (session.typed.strip() or files):
+            return conversation
+        return conversation.asked(choices.turn(session.typed, files))
+
+    def _session(self, browser: gr.Request) -> Session:
+        return self._sessions.of(browser.session_hash or "")

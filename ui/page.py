@@ -1,0 +1,264 @@
+"""The page: every component in reading order, then every wire. No logic lives here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from backend.conversation import MAX_NEW_TOKENS, MOST_NEW_TOKENS, MOST_TILES
+from backend.engine import Engine
+from backend.prompt.compose import Composer
+from backend.settings import Settings
+from ui import words
+from ui.box import LOADING_S, BoxHandlers
+from ui.examples import FOLDER, Example, read_abilities, read_examples
+from ui.handlers import ChatHandlers
+from ui.panels import draw_budget, draw_model, draw_welcome
+from ui.sessions import Sessions
+from ui.view import NAMES
+
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+    {"left": "$", "right": "$", "display": False},
+]
+FILES_KEPT_S = 24 * 3600  # an upload older than this is deleted, looked for every hour
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+PRIVATE: dict[str, Any] = {**QUIET, "queue": False, "api_visibility": "private"}
+
+# What gr.HTML runs once it stands on the page: a press or a change inside it becomes an event.
+TRAY_SCRIPT = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-remove]');
+  if (button) trigger('delete', {key: Number(button.dataset.remove)});
+});
+element.addEventListener('change', (event) => {
+  const field = event.target.closest('[data-choose]');
+  if (field) trigger('input', {
+    key: Number(field.dataset.key), choose: field.dataset.choose, value: field.value});
+});
+"""
+WELCOME_SCRIPT = """
+element.addEventListener('click', (event) => {
+  const card = event.target.closest('[data-example]');
+  if (card) trigger('select', {example: Number(card.dataset.example)});
+});
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The components that handlers read or change."""
+
+    history: gr.Chatbot
+    live: gr.Chatbot
+    progress: gr.HTML
+    notice: gr.HTML
+    tray: gr.HTML
+    question: gr.Textbox
+    budget: gr.HTML
+    welcome: gr.HTML
+    send: gr.Button
+    stop: gr.Button
+    actions: gr.Row
+    model: gr.HTML
+    timer: gr.Timer
+    fresh: gr.Button
+    retry: gr.Button
+    undo: gr.Button
+    files: gr.UploadButton
+    settings: tuple[Any, ...]
+
+    @property
+    def view(self) -> list[Any]:
+        """The parts in the order of `ui.view.View`."""
+        return [getattr(self, name) for name in NAMES]
+
+
+def build_page(
+    engine: Engine,
+    composer: Callable[[], Composer | None],
+    settings: Settings,
+    sessions: Sessions | None = None,
+) -> gr.Blocks:
+    """The page that asks `engine`; `composer` gives the checkpoint's facts once they are known."""
+    sessions = sessions or Sessions()
+
+    @cache
+    def known_examples(known: Composer) -> tuple[Example, ...]:
+        return read_examples(FOLDER, known.media)
+
+    def examples() -> tuple[Example, ...]:
+        known = composer()
+        return known_examples(known) if known else ()
+
+    def welcome() -> str:
+        known = composer()
+        return draw_welcome(examples(), read_abilities(known.facts.folder) if known else "")
+
+    with gr.Blocks(
+        title=words.TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(3600, FILES_KEPT_S),
+    ) as page:
+        parts = lay_out(draw_model(engine.status()))
+        box = BoxHandlers(engine, composer, sessions, welcome)
+        chat = ChatHandlers(engine, composer, sessions, examples)
+        wire_box(page, parts, box)
+        wire_chat(page, parts, chat, box)
+    return page.queue(max_size=None, api_open=False, default_concurrency_limit=None)
+
+
+def lay_out(model: str) -> Parts:
+    """Every component, in reading order: side, chat, box, settings."""
+    with gr.Sidebar(label=words.TITLE, open=True, width=248, elem_id="side"):
+        gr.HTML(f'<p class="brand">{words.TITLE}</p>')
+        fresh = gr.Button(words.NEW_CHAT, elem_id="fresh")
+        status = gr.HTML(model, elem_id="model")
+    with gr.Column(elem_id="reading"):
+        welcome = gr.HTML("", elem_id="welcome", js_on_load=WELCOME_SCRIPT)
+        history = make_chat("history", words.CHAT)
+        live = make_chat("live", words.LIVE)
+        progress = gr.HTML("", elem_id="progress", js_on_load=None)
+        with gr.Row(visible=False, elem_id="actions") as actions:
+            retry = gr.Button(words.RETRY, elem_id="retry", size="sm", min_width=0)
+            undo = gr.Button(words.UNDO, elem_id="undo", size="sm", min_width=0)
+    with gr.Column(elem_id="box"):
+        notice = gr.HTML("", elem_id="notice", js_on_load=None)
+        tray = gr.HTML("", elem_id="tray", js_on_load=TRAY_SCRIPT)
+        with gr.Row(elem_id="asking"):
+            files = gr.UploadButton(
+                words.ADD_FILES, file_count="multiple", elem_id="files", min_width=0, scale=0
+            )
+            question = make_question()
+            send = gr.Button(words.SEND, variant="primary", elem_id="send", min_width=0, scale=0)
+            stop = gr.Button(words.STOP, visible=False, elem_id="stop", min_width=0, scale=0)
+        budget = gr.HTML(draw_budget(None), elem_id="budget", js_on_load=None)
+    with gr.Sidebar(
+        label=words.SETTINGS, open=False, width=320, position="right", elem_id="settings"
+    ):
+        choices = lay_out_settings()
+    timer = gr.Timer(LOADING_S)
+    return Parts(
+        history, live, progress, notice, tray, question, budget, welcome, send, stop, actions,
+        status, timer, fresh, retry, undo, files, choices,
+    )  # fmt: skip
+
+
+def make_chat(name: str, label: str) -> gr.Chatbot:
+    """A chat as high as its text: the page scrolls, not a box in it."""
+    return gr.Chatbot(
+        elem_id=name,
+        label=label,
+        show_label=False,
+        container=False,
+        height=None,
+        autoscroll=False,
+        latex_delimiters=LATEX,
+        buttons=["copy"],
+        group_consecutive_messages=False,
+        feedback_options=None,
+        sanitize_html=True,
+        allow_tags=True,
+        allow_file_downloads=False,
+    )
+
+
+def make_question() -> gr.Textbox:
+    """The box for words: Enter sends, Shift+Enter breaks the line."""
+    return gr.Textbox(
+        label=words.QUESTION,
+        show_label=False,
+        container=False,
+        placeholder=words.QUESTION_HINT,
+        lines=1,
+        max_lines=10,
+        autofocus=True,
+        elem_id="question",
+        html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
+    )
+
+
+def lay_out_settings() -> tuple[Any, ...]:
+    """The settings, in the order in which `ui.choices.read_choices` takes them."""
+    gr.HTML(f"<h2>{words.SETTINGS}</h2>", js_on_load=None)
+    return (
+        gr.Textbox(label=words.SYSTEM, info=words.SYSTEM_INFO, lines=3, max_lines=12),
+        gr.Slider(0, 2, 0, step=0.05, label=words.TEMPERATURE, info=words.TEMPERATURE_INFO),
+        gr.Slider(0.01, 1, 1, step=0.01, label=words.TOP_P, info=words.TOP_P_INFO),
+        gr.Slider(0, 200, 0, step=1, label=words.TOP_K, info=words.TOP_K_INFO),
+        gr.Slider(0.8, 2, 1, step=0.01, label=words.PENALTY, info=words.PENALTY_INFO),
+        gr.Number(
+            MAX_NEW_TOKENS,
+            label=words.MAX_NEW,
+            info=words.MAX_NEW_INFO,
+            minimum=1,
+            maximum=MOST_NEW_TOKENS,
+            precision=0,
+        ),
+        gr.Number(None, label=words.SEED, info=words.SEED_INFO, minimum=0, precision=0),
+        gr.Slider(0, MOST_TILES, 0, step=1, label=words.MAX_TILES, info=words.MAX_TILES_INFO),
+        gr.Radio(
+            [words.SEPARATE, words.COMBINED],
+            value=words.SEPARATE,
+            label=words.LAYOUT,
+            info=words.LAYOUT_INFO,
+        ),
+    )
+
+
+def wire_box(page: gr.Blocks, parts: Parts, box: BoxHandlers) -> None:
+    """Files, choices, the budget, and how the model is."""
+    tray = [parts.tray, parts.notice]
+    weigh: dict[str, Any] = {
+        "fn": box.weigh,
+        "inputs": [parts.question, *parts.settings],
+        "outputs": parts.budget,
+        "trigger_mode": "always_last",
+        **PRIVATE,
+    }
+    parts.files.upload(
+        box.add, parts.files, [*tray, parts.files], api_name="add", queue=False, **QUIET
+    ).then(**weigh)
+    parts.tray.input(box.choose, None, tray, **PRIVATE).then(**weigh)
+    parts.tray.delete(box.remove, None, parts.tray, **PRIVATE).then(**weigh)
+    gr.on([parts.question.input, *(part.change for part in parts.settings)], **weigh)
+    how = [parts.model, parts.tray, parts.welcome, parts.timer]
+    parts.timer.tick(box.look, None, how, **PRIVATE)
+    page.load(box.look, None, how, **PRIVATE)
+
+
+def wire_chat(page: gr.Blocks, parts: Parts, chat: ChatHandlers, box: BoxHandlers) -> None:
+    """Ask, example, retry, stop, undo, new chat, and a closed tab."""
+    streaming: dict[str, Any] = {
+        "outputs": parts.view,
+        "concurrency_limit": None,
+        "trigger_mode": "multiple",
+        **QUIET,
+    }
+    settings = list(parts.settings)
+    asked = gr.on(
+        [parts.send.click, parts.question.submit],
+        chat.ask,
+        [parts.question, *settings],
+        api_name="ask",
+        **streaming,
+    )
+    tried = parts.welcome.select(
+        chat.try_example, settings, api_visibility="private", **streaming
+    )
+    retried = parts.retry.click(chat.retry, settings, api_name="retry", **streaming)
+    parts.stop.click(chat.stop, None, None, api_name="stop", queue=False, **QUIET)
+    undone = parts.undo.click(
+        chat.undo, parts.question, parts.view, api_name="undo", queue=False, **QUIET
+    )
+    cleared = parts.fresh.click(chat.clear, None, parts.view, api_name="clear", queue=False, **QUIET)
+    for event in (asked, tried, retried, undone, cleared):
+        event.then(
+            box.weigh, [parts.question, *settings], parts.budget, **PRIVATE
+        )
+    page.unload(chat.stop)

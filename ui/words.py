@@ -1,0 +1,165 @@
+"""Every sentence the page shows, in one place, so that another language can follow.
+
+Constants are fixed texts; functions put numbers into sentences. Nothing here is HTML and nothing
+is escaped: whoever draws a word escapes it.
+"""
+
+from collections.abc import Iterable
+
+from backend.conversation import End, Statistics
+from backend.engine import Stage, State, Status
+from backend.prompt.budget import Budget
+
+TITLE = "InternVL3 chat"
+TAGLINE = "Drop in pictures or a video, ask, and see exactly what the model sees."
+HINT = "Enter sends · Shift + Enter breaks the line · Esc stops"
+
+NEW_CHAT = "New chat"
+QUESTION = "Your question"
+QUESTION_HINT = "Ask about the pictures …"
+ADD_FILES = "Add pictures or a video"
+SEND = "Send"
+STOP = "Stop"
+RETRY = "Retry"
+UNDO = "Undo"
+CHAT = "Conversation"
+LIVE = "Answer being written"
+EXAMPLES = "Try one of these"
+REMOVE = "Remove"
+ENLARGE = "Enlarge"
+CLOSE = "Close"
+FRAMES = "Frames"
+FROM = "From, s"
+TO = "To, s"
+TILES_AT_MOST = "Tiles at most"
+UNREADABLE = "Will not be sent"
+PENDING = "Tiles are counted as soon as the checkpoint is known."
+FINISHED = "The answer is complete."
+TEXT_SO_FAR = "The text so far"
+THUMBNAIL = "thumbnail"
+YOURS = "You asked"
+
+SETTINGS = "Settings"
+SYSTEM = "System prompt"
+SYSTEM_INFO = "What the model is told before the chat. Empty: the checkpoint's own."
+TEMPERATURE = "Temperature"
+TEMPERATURE_INFO = "0 always takes the likeliest word; higher is freer."
+TOP_P = "Top-p"
+TOP_P_INFO = "Only words that together have this probability are considered."
+TOP_K = "Top-k"
+TOP_K_INFO = "Only this many likeliest words are considered; 0: all."
+PENALTY = "Repetition penalty"
+PENALTY_INFO = "Above 1, words already used become less likely."
+MAX_NEW = "Max new tokens"
+MAX_NEW_INFO = "The longest answer; a token is about three quarters of a word."
+SEED = "Seed"
+SEED_INFO = "The same seed repeats the same answer. Empty: chance."
+MAX_TILES = "Max tiles"
+MAX_TILES_INFO = "Pieces a picture is cut in; more show more detail. 0: the checkpoint's own."
+LAYOUT = "Several pictures"
+LAYOUT_INFO = "Numbered one by one, or as one set."
+SEPARATE = "separate"
+COMBINED = "combined"
+
+ENDS = {
+    End.EOS: "finished",
+    End.LENGTH: "cut at max new tokens",
+    End.STOPPED: "stopped by you",
+}
+STOPPED_EARLY = "Stopped before the first word."
+STOPPED_EARLY_ADVICE = "Your question and its files are back in the box."
+BROKEN = "Something broke in the page."
+BROKEN_ADVICE = "Your question is back in the box; try again. If it stays, restart the app."
+EMPTY_QUESTION = "There is no question yet."
+EMPTY_QUESTION_ADVICE = "Write one, or add a picture and ask about it."
+OVER_BUDGET = "too much"
+BOXES = "The picture with the boxes of the answer"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 image`, `2 images`, `1,024 tiles`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`."""
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def moment(seconds: float) -> str:
+    """Seconds of a video as `0:07.5` or `1:02:03.0`."""
+    minutes, rest = divmod(max(seconds, 0.0), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{rest:04.1f}"
+
+
+def budget_line(budget: Budget) -> str:
+    """What would be sent, in pictures, tiles and tokens."""
+    parts = [
+        count(number, noun)
+        for number, noun in (
+            (budget.images, "image"),
+            (budget.videos, "video"),
+            (budget.tiles, "tile"),
+        )
+        if number
+    ]
+    tokens = f"{budget.visual:,} visual + {budget.text:,} text tokens of {budget.limit:,}"
+    excess = "" if budget.fits else f": {OVER_BUDGET}. {budget.remedy}"
+    return " · ".join([*parts, tokens]) + excess
+
+
+def statistics_line(statistics: Statistics) -> str:
+    """What an answer cost and why it ended."""
+    text = statistics.prompt_tokens - statistics.visual_tokens
+    parts = [f"{statistics.visual_tokens:,} visual + {text:,} text tokens"]
+    if statistics.new_tokens:
+        parts.append(f"first word {statistics.ttft_s:.1f} s")
+    if statistics.tokens_per_s:
+        parts.append(f"{statistics.tokens_per_s:.0f} tokens/s")
+    parts.append(f"{count(statistics.new_tokens, 'token')} written, {ENDS[statistics.end]}")
+    return " · ".join(parts)
+
+
+def loading(status: Status) -> str:
+    """How far the model is."""
+    return f"Loading {status.model}, {status.share:.0%}"
+
+
+def progress_line(stage: Stage, ahead: int, status: Status, tiles: int) -> str:
+    """What a person who waits for an answer waits for; empty while it is written."""
+    if status.state is State.LOADING and stage in (Stage.PREPARING, Stage.WAITING):
+        return f"{loading(status)} — your question is next when it is ready"
+    if stage is Stage.PREPARING:
+        return "Opening the files" if tiles else "Preparing"
+    if stage is Stage.WAITING:
+        return f"{ordinal(ahead + 1)} in line" if ahead else "Next in line"
+    if stage is Stage.READING:
+        return f"Reading {count(tiles, 'tile')}" if tiles else "Reading"
+    return ""
+
+
+def model_line(status: Status) -> str:
+    """Where and how the model runs, or what it is doing instead."""
+    if status.state is State.LOADING:
+        return f"{loading(status)} — you can already write"
+    if status.state is State.FAILED:
+        return status.reason or "The model could not be loaded."
+    waiting = f"{status.waiting} waiting" if status.waiting else ""
+    return " · ".join(filter(None, ("ready", status.device, status.precision, waiting)))
+
+
+def tiles_of(columns: int, rows: int, tiles: int) -> str:
+    """How a picture is cut: `3 × 2 + thumbnail`, or nothing to tell for a single tile."""
+    if tiles == 1:
+        return ""
+    grid = f"{columns} × {rows}"
+    return f"{grid} + {THUMBNAIL}" if tiles > columns * rows else grid
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a.png, b.png`."""
+    return ", ".join(names)
