@@ -5,11 +5,12 @@ words. Where a config leaves a number out, transformers' default of that class (
 as it would on loading.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from backend.checkpoint.files import read_json
 from backend.errors import BadCheckpoint
 from backend.planner.shapes import Shape, TextShape, VisionShape
 
@@ -19,38 +20,40 @@ QWEN3_HEAD_DIM = 128  # Qwen3Config's default; the others divide the hidden size
 
 def read_shape(folder: Path, name: str | None = None) -> Shape:
     """The shape of the checkpoint in `folder`; raises `BadCheckpoint` naming what is wrong."""
-    name = name or folder.name
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    name = name or folder.resolve().name
+    config = read_json(folder / "config.json")
+    if not config:
         raise BadCheckpoint(
-            f"{name} has no readable config.json.", "Choose a complete InternVL3 folder."
-        ) from error
+            f"{folder} has no config.json.", "Give the folder that a checkpoint was saved to."
+        )
     return shape_of(config, name)
 
 
-def shape_of(config: object, name: str) -> Shape:
+def shape_of(config: Config, name: str) -> Shape:
     """The shape a parsed config.json describes.
 
     Raises `BadCheckpoint` for another family, a language part that this project does not load,
     and numbers that are missing or make no sense.
     """
-    if not isinstance(config, dict) or config.get("model_type") not in _LAYOUTS:
-        kind = config.get("model_type", "of no model type") if isinstance(config, dict) else "no object"
-        raise BadCheckpoint(f"{name} is {kind}, not InternVL.", "Choose an InternVL3 checkpoint.")
-    try:
-        return _LAYOUTS[config["model_type"]](config, name)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    layout = str(config.get("model_type"))
+    if layout not in _LAYOUTS:
         raise BadCheckpoint(
-            f"The config.json of {name} lacks or garbles a size: {error}.",
-            "Download it again, or choose another checkpoint.",
+            f"{name} is a model of type {layout!r}, not an InternVL.",
+            "Give an InternVL3 checkpoint.",
+        )
+    try:
+        return _LAYOUTS[layout](config, name)
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadCheckpoint(
+            f"The config.json of {name} is not as InternVL writes it ({error!r}).",
+            "Download the checkpoint again.",
         ) from error
 
 
 def _read_hf(config: Config, name: str) -> Shape:
     vision, text = config.get("vision_config") or {}, config["text_config"]
-    shape = VisionShape(
-        **_vision_numbers(vision),
+    shape = replace(
+        _read_vision(vision),
         rms_norm=vision.get("norm_type", "layer_norm") == "rms_norm",
         qkv_bias=bool(vision.get("attention_bias", False)),
         qk_norm=bool(vision.get("use_qk_norm", False)),
@@ -63,8 +66,8 @@ def _read_hf(config: Config, name: str) -> Shape:
 
 def _read_original(config: Config, name: str) -> Shape:
     vision, text = config["vision_config"], config["llm_config"]
-    shape = VisionShape(
-        **_vision_numbers(vision),
+    shape = replace(
+        _read_vision(vision),
         rms_norm=vision.get("norm_type", "rms_norm") == "rms_norm",
         qkv_bias=bool(vision.get("qkv_bias", False)),
         qk_norm=bool(vision.get("qk_normalization", True)),
@@ -86,23 +89,23 @@ def _join(config: Config, name: str, vision: VisionShape, text: Config, tied: bo
     )
 
 
-def _vision_numbers(vision: Config) -> dict[str, int]:
-    return {
-        "layers": _whole(vision.get("num_hidden_layers", 24)),
-        "hidden": _whole(vision.get("hidden_size", 1024)),
-        "heads": _whole(vision.get("num_attention_heads", 16)),
-        "ffn": _whole(vision.get("intermediate_size", 4096)),
-        "tile": _side(vision.get("image_size", 448)),
-        "patch": _side(vision.get("patch_size", 14)),
-        "channels": _whole(vision.get("num_channels", 3)),
-    }
+def _read_vision(vision: Config) -> VisionShape:
+    """The numbers both layouts call alike."""
+    return VisionShape(
+        layers=_whole(vision.get("num_hidden_layers", 24)),
+        hidden=_whole(vision.get("hidden_size", 1024)),
+        heads=_whole(vision.get("num_attention_heads", 16)),
+        ffn=_whole(vision.get("intermediate_size", 4096)),
+        tile=_side(vision.get("image_size", 448)),
+        patch=_side(vision.get("patch_size", 14)),
+        channels=_whole(vision.get("num_channels", 3)),
+    )
 
 
 def _read_text(text: Config) -> TextShape:
     kind = text.get("model_type", "qwen2")
     heads, hidden = _whole(text["num_attention_heads"]), _whole(text["hidden_size"])
     usual = QWEN3_HEAD_DIM if kind == "qwen3" else hidden // heads
-    # Qwen2Config has no head_dim: its attention would take one, but no published config has it.
     return TextShape(
         layers=_whole(text["num_hidden_layers"]),
         hidden=hidden,

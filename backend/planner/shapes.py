@@ -82,8 +82,7 @@ class Shape:
         """What a device map places, in the order of a forward pass, with its parameters."""
         hidden, vocabulary = self.text.hidden, self.text.vocabulary
         layers = {
-            f"{LAYERS}.{index}": list_decoder_layer(self.text)
-            for index in range(self.text.layers)
+            f"{LAYERS}.{index}": list_decoder_layer(self.text) for index in range(self.text.layers)
         }
         return {
             EMBEDDINGS: {"weight": (vocabulary, hidden)},

@@ -25,9 +25,7 @@ SIZES = (
     Shape("1B", VIT_300M, _qwen(24, 896, 14, 2, 4864)),
     Shape("2B", VIT_300M, _qwen(28, 1536, 12, 2, 8960)),
     Shape("8B", VIT_300M, _qwen(28, 3584, 28, 4, 18_944)),
-    Shape(
-        "9B", VIT_300M, TextShape(48, 4096, 32, 2, 128, 10_240, INTERNLM_ROWS), unconfirmed=True
-    ),
+    Shape("9B", VIT_300M, TextShape(48, 4096, 32, 2, 128, 10_240, INTERNLM_ROWS), unconfirmed=True),
     Shape("14B", VIT_300M, _qwen(48, 5120, 40, 8, 13_824)),
     Shape("38B", VIT_6B, _qwen(64, 5120, 40, 8, 27_648)),
     Shape("78B", VIT_6B, _qwen(80, 8192, 64, 8, 29_568)),
