@@ -1,0 +1,176 @@
+"""The model: pixels and ids in, an answer out. Drives transformers' own InternVL.
+
+Used by the worker's thread alone, one request at a time. It knows neither sessions nor queues,
+and files only as tiles.
+"""
+
+import gc
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import (
+    GenerationConfig,
+    InternVLForConditionalGeneration,
+    LogitsProcessorList,
+)
+from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from backend.checkpoint.facts import Facts
+from backend.checkpoint.tokenizer import Tokens
+from backend.conversation import End, Sampling
+from backend.errors import EngineFailed
+from backend.local.decoding import ByteTable
+from backend.local.preparation import Prepared
+from backend.local.stopping import Stopped
+from backend.local.streamer import AnswerStreamer
+from backend.stream import AnswerStream
+
+TILES_AT_ONCE = 16  # bounds the memory of the vision tower, whose peak grows with the batch
+
+
+class LocalModel:
+    """One loaded InternVL; satisfies `backend.local.worker.Model`."""
+
+    def __init__(
+        self, network: InternVLForConditionalGeneration, facts: Facts, tokens: Tokens
+    ) -> None:
+        self.device = describe(network.device)
+        self.precision = str(network.dtype).removeprefix("torch.")
+        self._network = network
+        self._facts = facts
+        self._table = ByteTable(tokens)
+        self._alone = threading.Lock()
+        self._stream: AnswerStream | None = None
+        # Else `generate` would mix the checkpoint's sampling defaults into a person's choice.
+        network.generation_config = GenerationConfig()
+        for layer in (*network.model.vision_tower.encoder.layer, *_decoder_layers(network)):
+            layer.register_forward_pre_hook(self._stop_if_closed)
+
+    def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
+        """Write the answer into `stream`; raises `Stopped` within a layer after that is closed."""
+        if not self._alone.acquire(blocking=False):
+            raise AssertionError("two generations at once on one model")
+        self._stream = stream
+        try:
+            with torch.inference_mode():
+                return self._generate(prepared, stream)
+        finally:
+            self._stream = None
+            self._alone.release()
+
+    def recover(self) -> None:
+        """Free what a failed request left on the device; raises if the device works no more."""
+        gc.collect()
+        device = self._network.device
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()
+        torch.ones(1, device=device).add_(1).item()
+
+    def _generate(self, prepared: Prepared, stream: AnswerStream) -> End:
+        sampling = stream.request.sampling
+        ids = torch.tensor([prepared.prompt.ids], device=self._network.device)
+        streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids)
+        if sampling.temperature > 0:
+            seed(sampling.seed)
+        self._network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=self._configure(sampling, prepared.room),
+            logits_processor=penalise(sampling, ids.shape[1]),
+            streamer=streamer,
+            **self._see(prepared),
+        )
+        return streamer.end_reason
+
+    def _see(self, prepared: Prepared) -> dict[str, Any]:
+        """Features of all tiles as `generate` takes them; nothing for a conversation of text."""
+        if not len(prepared.tiles):
+            return {}
+        features = torch.cat(
+            [
+                self._encode(prepared.tiles[start : start + TILES_AT_ONCE])
+                for start in range(0, len(prepared.tiles), TILES_AT_ONCE)
+            ]
+        )  # [tiles, tokens per tile, width of the language model]
+        places = prepared.prompt.ids.count(self._network.config.image_token_id)
+        if places != features.shape[0] * features.shape[1]:
+            raise EngineFailed(
+                f"The prompt has {places} places for {features.shape[0]} tiles of "
+                f"{features.shape[1]} tokens.",
+                "The checkpoint's files do not go together: download it again.",
+            )
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
+
+    def _encode(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
+        """Features of tiles [n, height, width, 3], as [n, tokens per tile, width]."""
+        pixels = torch.from_numpy(tiles).to(self._network.device)  # bytes travel, not floats
+        mean = torch.tensor(self._facts.mean, device=pixels.device)
+        std = torch.tensor(self._facts.std, device=pixels.device)
+        normal = pixels.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+        outputs = self._network.model.get_image_features(
+            pixel_values=normal.contiguous(), return_dict=True
+        )
+        features: torch.Tensor = outputs.pooler_output
+        return features
+
+    def _configure(self, sampling: Sampling, room: int) -> GenerationConfig:
+        """Everything is said, since what is left out may come from a default elsewhere."""
+        chance = sampling.temperature > 0
+        eos = list(self._facts.eos_token_ids)
+        return GenerationConfig(
+            max_new_tokens=room,
+            do_sample=chance,
+            temperature=sampling.temperature if chance else None,
+            top_p=sampling.top_p if chance else None,
+            top_k=sampling.top_k if chance else None,
+            repetition_penalty=1.0,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=eos,
+            pad_token_id=eos[0] if eos else 0,
+        )
+
+    def _stop_if_closed(self, *_: object) -> None:
+        """Before each layer, so that Stop ends a long prefill too."""
+        if self._stream is not None and self._stream.closed:
+            raise Stopped
+
+
+def penalise(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
+    """The repetition penalty over new tokens alone.
+
+    So does `model.chat`, which hands embeddings to `generate`, so that the prompt's ids are
+    never seen; a penalty over the prompt would punish the words of the question.
+    """
+    if sampling.repetition_penalty == 1:
+        return LogitsProcessorList()
+    return LogitsProcessorList(
+        [
+            RepetitionPenaltyLogitsProcessor(
+                sampling.repetition_penalty, prompt_ignore_length=prompt_tokens
+            )
+        ]
+    )
+
+
+def seed(value: int | None) -> None:
+    """Make sampling repeatable, or surely not so after an earlier request was."""
+    if value is None:
+        torch.seed()
+    else:
+        torch.manual_seed(value)
+
+
+def describe(device: torch.device) -> str:
+    """The device as a person knows it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _decoder_layers(network: InternVLForConditionalGeneration) -> list[torch.nn.Module]:
+    return list(network.model.language_model.layers)

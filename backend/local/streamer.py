@@ -1,0 +1,45 @@
+"""The streamer that `generate()` drives: writes text and ids into an answer's stream.
+
+It is a `TextIteratorStreamer`, but its text goes to the stream instead of a queue, so that errors
+and the end travel the same way. It also is where a closed stream ends the generation: raising in
+`put` costs no further step.
+"""
+
+from typing import Any
+
+import torch
+from transformers import TextIteratorStreamer
+
+from backend.conversation import End
+from backend.local.decoding import ByteTable, TextDecoder
+from backend.local.stopping import Stopped
+from backend.stream import AnswerStream
+
+
+class AnswerStreamer(TextIteratorStreamer):
+    """Hands one answer to its reader, token by token; `end_reason` tells why it ended."""
+
+    def __init__(self, stream: AnswerStream, table: ByteTable, eos: tuple[int, ...]) -> None:
+        unused: Any = None  # the stock streamer's tokenizer
+        super().__init__(unused, skip_prompt=True)
+        self._stream = stream
+        self._decoder = TextDecoder(table)
+        self._eos = frozenset(eos)
+        self.end_reason = End.LENGTH
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt, [1, length], or the next token, [1]; raises `Stopped` when closed."""
+        if self._stream.closed:
+            raise Stopped
+        if self.next_tokens_are_prompt:
+            self.next_tokens_are_prompt = False
+            return
+        (token,) = value.tolist()
+        if token in self._eos:
+            self.end_reason = End.EOS
+        else:
+            self._stream.write(self._decoder.feed(token), [token])
+
+    def end(self) -> None:
+        """Release what is left of an unfinished character."""
+        self._stream.write(self._decoder.end())
