@@ -1,0 +1,81 @@
+"""Chat with InternVL3 about pictures and videos: `python app.py --help`.
+
+Here the parts meet: the command line chooses, the engine is made, the page or the terminal gets
+it. What is slow to import is imported when it is needed, the page before the model.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from terminal.arguments import Ask, Serve, read_command
+from terminal.border import run_guarded, set_up_log
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a command line; returns the exit status."""
+    return run_guarded(lambda: run(words))
+
+
+def run(words: Sequence[str]) -> int:
+    """What `words` ask for. Raises what `run_guarded` turns into a line."""
+    command = read_command(words)
+    match command:
+        case Serve():
+            return serve(command)
+        case Ask(dry_run=True):
+            return preview(command)
+        case Ask():
+            return answer(command)
+
+
+def serve(command: Serve) -> int:
+    """The page first, so that it can be reached at once; then the engine's heavy imports."""
+    from dataclasses import replace
+
+    from terminal.interruption import Interruption
+    from terminal.serve import free_port, wait
+
+    set_up_log(command.verbose)
+    settings = command.settings
+    settings = replace(settings, port=free_port(settings.host, settings.port))
+    with Interruption() as interruption:
+        from backend.local.engine import LocalEngine
+        from ui import build_page, launch_options
+
+        engine = LocalEngine(settings)
+        page = build_page(engine, lambda: engine.composer, settings)
+        _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
+        engine.start()
+        try:
+            wait(interruption, address, engine.status)
+        finally:
+            engine.close()
+            page.close(verbose=False)
+    return 0
+
+
+def preview(command: Ask) -> int:
+    """A dry run: no engine, no weights."""
+    from terminal.dry_run import dry_run
+
+    set_up_log(command.verbose, logging.CRITICAL)
+    return dry_run(command)
+
+
+def answer(command: Ask) -> int:
+    """A conversation in the terminal, with an engine of its own."""
+    from backend.local.engine import LocalEngine
+    from terminal.ask import ask
+
+    set_up_log(command.verbose, logging.CRITICAL)
+    engine = LocalEngine(command.settings)
+    engine.start()
+    try:
+        return ask(command, engine)
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""A conversation in the terminal: questions to an engine, answers to stdout as they come.
+
+Knows engines only by `backend.engine`; what is printed at the end is `terminal.report`'s.
+"""
+
+import sys
+from collections.abc import Callable
+
+from backend.conversation import Answer, Conversation, Request, Turn
+from backend.engine import Engine
+from backend.errors import BadFile
+from terminal.arguments import Ask
+from terminal.interruption import Interruption
+from terminal.notice import Notice, what_happens
+from terminal.report import conversation_object, harmless, statistics_line, write_json
+
+LOOK_S = 0.1  # between two looks at Ctrl-C and at the engine's progress
+SESSION = "terminal"
+
+
+def ask(command: Ask, engine: Engine) -> int:
+    """Hold the conversation and print it. Returns the exit status: 0, or 130 after Ctrl-C.
+
+    Raises what the engine raises; answers given before that are printed all the same.
+    """
+    check_kinds(command.turns)
+    talk = _Talk(command, engine)
+    with Interruption() as interruption:
+        try:
+            for turn in command.turns:
+                talk.take_turn(turn, interruption)
+                if interruption.came:
+                    break
+        finally:
+            talk.conclude()
+        return interruption.exit_status
+
+
+def check_kinds(turns: tuple[Turn, ...]) -> None:
+    """Raise `BadFile` for a file that cannot be used, or is not of the kind it was named as."""
+    for file in (file for turn in turns for file in turn.attachments):
+        from backend.media.recognise import attach
+
+        kind = attach(file.path, file.name).kind
+        if kind is not file.kind:
+            raise BadFile(file.name, f"this is not {file.kind} but {kind}.", f"Use --{kind}.")
+
+
+class _Talk:
+    """The conversation so far, and how it is shown: as text that comes, or as one object."""
+
+    def __init__(self, command: Ask, engine: Engine) -> None:
+        self._command = command
+        self._engine = engine
+        self._conversation = Conversation(system=command.system)
+        self._notice = Notice(sys.stderr)
+
+    def take_turn(self, turn: Turn, interruption: Interruption) -> None:
+        """Ask, show the answer while it comes, and remember it."""
+        asked = self._conversation.asked(turn)
+        request = Request(asked, self._command.sampling, SESSION)
+        if self._command.as_json:
+            answer = self._listen(request, interruption, lambda text: None)
+        else:
+            if self._conversation.turns:
+                print()
+            answer = self._listen(request, interruption, _write)
+            print(flush=True)
+            if answer.statistics:
+                print(statistics_line(answer.statistics), file=sys.stderr)
+        self._conversation = asked.answered(answer)
+
+    def conclude(self) -> None:
+        """Print the object of `--json`, unless nothing was answered."""
+        if self._command.as_json and self._conversation.turns:
+            model = self._engine.status().model
+            print(write_json(conversation_object(model, self._conversation.turns)))
+
+    def _listen(
+        self, request: Request, interruption: Interruption, show: Callable[[str], None]
+    ) -> Answer:
+        stream = self._engine.stream(request)
+        pieces: list[str] = []
+        try:
+            while (piece := stream.take(LOOK_S)) is not None:
+                if piece:
+                    self._notice.clear()
+                    pieces.append(piece)
+                    show(piece)
+                elif not pieces:
+                    self._notice.show(what_happens(self._engine.status(), stream.progress))
+                if interruption.came:
+                    stream.close()
+        finally:
+            stream.close()
+            self._notice.clear()
+        return Answer("".join(pieces), stream.token_ids, stream.statistics)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

@@ -1,0 +1,84 @@
+"""How this project's command lines are parsed: refusals in one line, defaults shown in the help.
+
+Knows no command; `terminal.arguments` and its neighbours describe theirs with it.
+"""
+
+import argparse
+from dataclasses import dataclass
+from typing import NoReturn
+
+from backend.settings import BUNDLED, DECODERS, Settings
+
+DEFAULTS = Settings()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose every refusal is one line and exit status 2; options are not abbreviated."""
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message, whatever line breaks its words had."""
+        self.exit(2, f"{' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A titled group of options under one roof of the help."""
+
+    group: argparse._ArgumentGroup
+
+    def value(self, flag: str, default: str | int | float, explanation: str) -> None:
+        """An option that always has a value, of its default's type; the help names the default."""
+        self.group.add_argument(
+            flag,
+            type=type(default),
+            default=default,
+            metavar=_metavar(default),
+            help=f"{explanation} (default %(default)s)",
+        )
+
+    def maybe(self, flag: str, kind: type, explanation: str, dest: str | None = None) -> None:
+        """An option that may be left out, and is `None` then."""
+        name = dest or flag.lstrip("-").replace("-", "_")
+        self.group.add_argument(
+            flag, type=kind, dest=name, metavar=_metavar(kind()), help=explanation
+        )
+
+    def switch(self, flag: str, explanation: str, dest: str | None = None) -> None:
+        """An option without a value."""
+        name = dest or flag.lstrip("-").replace("-", "_")
+        self.group.add_argument(flag, dest=name, action="store_true", help=explanation)
+
+
+def options(parser: Parser, title: str) -> Options:
+    """A new group of options."""
+    return Options(parser.add_argument_group(title))
+
+
+def add_model_options(parser: Parser) -> None:
+    """`--model` and how its files are read: `--decoder`, and `--verbose` for when it fails."""
+    model = options(parser, "model")
+    model.value(
+        "--model",
+        DEFAULTS.model,
+        f"a size as 2B, a hub id, a folder, or {BUNDLED} for the small one that comes along",
+    )
+    model.group.add_argument(
+        "--decoder",
+        choices=DECODERS,
+        default=DEFAULTS.decoder,
+        help="what decodes videos; decord is the model card's own (default %(default)s)",
+    )
+    model.switch("--verbose", "write the log to stderr, with the causes of faults")
+
+
+def _metavar(example: object) -> str:
+    return {int: "N", float: "X"}.get(type(example), "S")
