@@ -16,7 +16,7 @@ from tests.fakes import FakeEngine
 from ui import build_page, launch_options
 
 ROOT = Path(__file__).parent.parent
-ANSWER = """The first picture shows **three shapes**: a red circle, a blue square and a green triangle.
+ANSWER = """The first picture shows **three shapes**: a red circle, a blue square and a triangle.
 
 1. The circle is the largest.
 2. The square touches the left border.
@@ -41,7 +41,7 @@ class ChattyEngine(FakeEngine):
 
     def stream(self, request: Request) -> AnswerStream:
         question = request.conversation.turns[-1].question
-        words = [step for word in ANSWER.split(" ") for step in (word + " ", 0.03)]
+        words = [step for word in ANSWER.split(" ") for step in (word + " ", 0.06)]
         if "wait" in question:
             words.insert(0, 5.0)
         if "fail" in question:

@@ -1,7 +1,8 @@
 """Boxes of an answer, drawn on the picture that they are about."""
 
-from backend.conversation import Conversation
 from backend.media.reader import MediaReader
+
+from backend.conversation import Conversation
 
 
 def draw_overlay(conversation: Conversation, media: MediaReader) -> str | None:

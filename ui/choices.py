@@ -8,7 +8,7 @@ from backend.errors import BadSetting
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the settings panel says: `system=None` and `max_tiles=None` leave it to the checkpoint."""
+    """What the panel says; `system=None` and `max_tiles=None` leave it to the checkpoint."""
 
     sampling: Sampling = Sampling()
     system: str | None = None
@@ -47,12 +47,22 @@ def read_choices(
             top_k=whole("top-k", top_k),
             repetition_penalty=number("repetition penalty", repetition_penalty),
             max_new_tokens=whole("max new tokens", max_new_tokens),
-            seed=None if seed is None or seed == "" else whole("seed", seed),
+            seed=read_seed(seed),
         ),
         system=str(system) if system and str(system).strip() else None,
         max_tiles=tiles or None,
         combined=layout == "combined",
     )
+
+
+def read_seed(value: object) -> int | None:
+    """The seed as typed; nothing typed leaves sampling to chance. Raises `BadSetting`."""
+    typed = str(value if value is not None else "").strip()
+    if not typed:
+        return None
+    if not (typed.isascii() and typed.isdigit()):
+        raise BadSetting(f"The seed must be a whole number, not {typed!r:.40}.", "Correct it.")
+    return int(typed)
 
 
 def number(name: str, value: object) -> float:

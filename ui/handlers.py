@@ -7,7 +7,7 @@ because Gradio can end a handler only at a yield or an await.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -51,7 +51,7 @@ class ChatHandlers:
 
     async def ask(
         self, question: str, browser: gr.Request, *values: object
-    ) -> AsyncIterator[Values]:
+    ) -> AsyncGenerator[Values, None]:
         """Send what is in the box and stream the answer; on failure it is back in the box."""
         session = self._session(browser)
         if session.running:
@@ -71,7 +71,7 @@ class ChatHandlers:
 
     async def try_example(
         self, event: gr.EventData, browser: gr.Request, *values: object
-    ) -> AsyncIterator[Values]:
+    ) -> AsyncGenerator[Values, None]:
         """Ask one of the examples as if it had been typed."""
         session = self._session(browser)
         example = find_example(self._examples(), event._data)
@@ -88,7 +88,7 @@ class ChatHandlers:
             async for view in views:
                 yield view.values()
 
-    async def retry(self, browser: gr.Request, *values: object) -> AsyncIterator[Values]:
+    async def retry(self, browser: gr.Request, *values: object) -> AsyncGenerator[Values, None]:
         """Answer the last question anew; on failure the former answer stays."""
         session = self._session(browser)
         if session.running or not session.conversation.turns:
@@ -130,7 +130,7 @@ class ChatHandlers:
 
     async def _ask(
         self, session: Session, question: str, drafts: tuple[Draft, ...], choices: Choices
-    ) -> AsyncIterator[View]:
+    ) -> AsyncGenerator[View, None]:
         turn = choices.turn(question, accepted(drafts))
         asked = session.conversation.instructed(choices.system).asked(turn)
         request = Request(asked, choices.sampling, session.key)
@@ -147,7 +147,7 @@ class ChatHandlers:
 
     async def _answer(
         self, session: Session, request: Request, give_back: Callable[[], View]
-    ) -> AsyncIterator[View]:
+    ) -> AsyncGenerator[View, None]:
         """Stream the answer to `request` into the page and the session.
 
         The chat is changed only once there is an answer, so whatever happens before leaves it
@@ -159,7 +159,8 @@ class ChatHandlers:
             with session.answering(self._engine, request) as stream:
                 await asyncio.to_thread(self._draw_missing, session, request.conversation)
                 yield self._begun(session, request.conversation)
-                async for text, view in self._follow(session, stream):
+                async for said, view in self._follow(session, stream):
+                    text = said
                     yield view
         except EngineError as error:
             failure = draw_notice(error.cause, error.advice, text)
@@ -180,22 +181,30 @@ class ChatHandlers:
 
     async def _follow(
         self, session: Session, stream: Stream
-    ) -> AsyncIterator[tuple[str, View]]:
+    ) -> AsyncGenerator[tuple[str, View], None]:
         """The text so far and what it changes on the page, until the stream ends."""
-        text, said, quiet = "", "", 0.0
+        text, shown_line, quiet = "", "", 0.0
         while (piece := stream.take(0)) is not None:
             text += piece
             line = draw_progress(stream.progress, self._engine.status(), session.tiles)
-            if piece or line != said or quiet >= SILENCE_S:
-                quiet, said = 0.0, line
-                yield text, View(live=show_live(text), progress=line) if piece else View(progress=line)
+            if piece:
+                yield text, View(live=show_live(text), progress=line)
+            elif line != shown_line:
+                yield text, View(progress=line)
+            elif quiet >= SILENCE_S:
+                yield text, View()
+            else:
+                quiet += FLUSH_S
+                await asyncio.sleep(FLUSH_S)
+                continue
+            shown_line, quiet = line, 0.0
             await asyncio.sleep(FLUSH_S)
-            quiet += FLUSH_S
 
     def _begun(self, session: Session, asked: Conversation) -> View:
         """The question stands in the chat, the box is empty, Stop is where Send was."""
-        session.tiles = sum(session.cards[file].tiles for file in asked.attachments
-                            if file in session.cards)
+        session.tiles = sum(
+            session.cards[file].tiles for file in asked.attachments if file in session.cards
+        )
         return View(
             history=show(asked, session.cards, session.overlays),
             live=[],
@@ -213,8 +222,9 @@ class ChatHandlers:
         if self._sessions.of(session.key) is not session:  # cleared meanwhile
             return View(live=[], progress="")
         progress = "" if notice else draw_finished()
-        return self._still(session, View(
-            question=ended.question, notice=notice, live=[], progress=progress))
+        return self._still(
+            session, View(question=ended.question, notice=notice, live=[], progress=progress)
+        )
 
     def _still(self, session: Session, view: View) -> View:
         """`view`, with every part that follows from the session drawn anew."""

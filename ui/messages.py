@@ -32,9 +32,7 @@ def show(
 ) -> list[Message]:
     """The whole chat. `overlays` are pictures with boxes, by the answer that named the boxes."""
     return [
-        message
-        for turn in conversation.turns
-        for message in show_turn(turn, cards, overlays or {})
+        message for turn in conversation.turns for message in show_turn(turn, cards, overlays or {})
     ]
 
 
@@ -87,7 +85,7 @@ def markup(role: str, html: str) -> Message:
         "component": "html",
         "value": html,
         "constructor_args": {},
-        "props": {},
+        "props": {"apply_default_css": False},
     }
     return {"role": role, "content": [part]}
 

@@ -15,11 +15,11 @@ from ui import words
 from ui.box import LOADING_S, BoxHandlers
 from ui.examples import FOLDER, Example, read_abilities, read_examples
 from ui.handlers import ChatHandlers
-from ui.panels import draw_budget, draw_model, draw_welcome
+from ui.panels import draw_brand, draw_budget, draw_model, draw_welcome
 from ui.sessions import Sessions
 from ui.view import NAMES
 
-LATEX = [
+LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
@@ -99,37 +99,44 @@ def build_page(
         known = composer()
         return draw_welcome(examples(), read_abilities(known.facts.folder) if known else "")
 
-    with gr.Blocks(
+    page: gr.Blocks = gr.Blocks(
         title=words.TITLE,
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(3600, FILES_KEPT_S),
-    ) as page:
+    )
+    with page:
         parts = lay_out(draw_model(engine.status()))
         box = BoxHandlers(engine, composer, sessions, welcome)
         chat = ChatHandlers(engine, composer, sessions, examples)
         wire_box(page, parts, box)
         wire_chat(page, parts, chat, box)
-    return page.queue(max_size=None, api_open=False, default_concurrency_limit=None)
+    page.queue(max_size=None, api_open=False, default_concurrency_limit=None)
+    return page
+
+
+def make_html(value: str, name: str, script: str | None = None) -> gr.HTML:
+    """A part drawn by our own HTML and stylesheet."""
+    return gr.HTML(value, elem_id=name, js_on_load=script, apply_default_css=False)
 
 
 def lay_out(model: str) -> Parts:
     """Every component, in reading order: side, chat, box, settings."""
     with gr.Sidebar(label=words.TITLE, open=True, width=248, elem_id="side"):
-        gr.HTML(f'<p class="brand">{words.TITLE}</p>')
+        make_html(draw_brand(), "brand")
         fresh = gr.Button(words.NEW_CHAT, elem_id="fresh")
-        status = gr.HTML(model, elem_id="model")
+        status = make_html(model, "model")
     with gr.Column(elem_id="reading"):
-        welcome = gr.HTML("", elem_id="welcome", js_on_load=WELCOME_SCRIPT)
+        welcome = make_html("", "welcome", WELCOME_SCRIPT)
         history = make_chat("history", words.CHAT)
         live = make_chat("live", words.LIVE)
-        progress = gr.HTML("", elem_id="progress", js_on_load=None)
+        progress = make_html("", "progress")
         with gr.Row(visible=False, elem_id="actions") as actions:
             retry = gr.Button(words.RETRY, elem_id="retry", size="sm", min_width=0)
             undo = gr.Button(words.UNDO, elem_id="undo", size="sm", min_width=0)
     with gr.Column(elem_id="box"):
-        notice = gr.HTML("", elem_id="notice", js_on_load=None)
-        tray = gr.HTML("", elem_id="tray", js_on_load=TRAY_SCRIPT)
+        notice = make_html("", "notice")
+        tray = make_html("", "tray", TRAY_SCRIPT)
         with gr.Row(elem_id="asking"):
             files = gr.UploadButton(
                 words.ADD_FILES, file_count="multiple", elem_id="files", min_width=0, scale=0
@@ -137,7 +144,7 @@ def lay_out(model: str) -> Parts:
             question = make_question()
             send = gr.Button(words.SEND, variant="primary", elem_id="send", min_width=0, scale=0)
             stop = gr.Button(words.STOP, visible=False, elem_id="stop", min_width=0, scale=0)
-        budget = gr.HTML(draw_budget(None), elem_id="budget", js_on_load=None)
+        budget = make_html(draw_budget(None), "budget")
     with gr.Sidebar(
         label=words.SETTINGS, open=False, width=320, position="right", elem_id="settings"
     ):
@@ -185,7 +192,7 @@ def make_question() -> gr.Textbox:
 
 def lay_out_settings() -> tuple[Any, ...]:
     """The settings, in the order in which `ui.choices.read_choices` takes them."""
-    gr.HTML(f"<h2>{words.SETTINGS}</h2>", js_on_load=None)
+    make_html(f"<h2>{words.SETTINGS}</h2>", "settings-title")
     return (
         gr.Textbox(label=words.SYSTEM, info=words.SYSTEM_INFO, lines=3, max_lines=12),
         gr.Slider(0, 2, 0, step=0.05, label=words.TEMPERATURE, info=words.TEMPERATURE_INFO),
@@ -200,7 +207,7 @@ def lay_out_settings() -> tuple[Any, ...]:
             maximum=MOST_NEW_TOKENS,
             precision=0,
         ),
-        gr.Number(None, label=words.SEED, info=words.SEED_INFO, minimum=0, precision=0),
+        gr.Textbox(label=words.SEED, info=words.SEED_INFO, max_lines=1, max_length=10),
         gr.Slider(0, MOST_TILES, 0, step=1, label=words.MAX_TILES, info=words.MAX_TILES_INFO),
         gr.Radio(
             [words.SEPARATE, words.COMBINED],
@@ -248,17 +255,15 @@ def wire_chat(page: gr.Blocks, parts: Parts, chat: ChatHandlers, box: BoxHandler
         api_name="ask",
         **streaming,
     )
-    tried = parts.welcome.select(
-        chat.try_example, settings, api_visibility="private", **streaming
-    )
+    tried = parts.welcome.select(chat.try_example, settings, api_visibility="private", **streaming)
     retried = parts.retry.click(chat.retry, settings, api_name="retry", **streaming)
     parts.stop.click(chat.stop, None, None, api_name="stop", queue=False, **QUIET)
     undone = parts.undo.click(
         chat.undo, parts.question, parts.view, api_name="undo", queue=False, **QUIET
     )
-    cleared = parts.fresh.click(chat.clear, None, parts.view, api_name="clear", queue=False, **QUIET)
+    cleared = parts.fresh.click(
+        chat.clear, None, parts.view, api_name="clear", queue=False, **QUIET
+    )
     for event in (asked, tried, retried, undone, cleared):
-        event.then(
-            box.weigh, [parts.question, *settings], parts.budget, **PRIVATE
-        )
+        event.then(box.weigh, [parts.question, *settings], parts.budget, **PRIVATE)
     page.unload(chat.stop)

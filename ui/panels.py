@@ -10,6 +10,11 @@ from ui.examples import Example
 from ui.tray import url_of
 
 
+def draw_brand() -> str:
+    """The page's mark and name."""
+    return f'<div class="brand">{MARK}<b>{words.TITLE}</b></div>'
+
+
 def draw_model(status: Status) -> str:
     """Which model answers, where, and whether it can."""
     return (
@@ -63,3 +68,13 @@ def draw_example(number: int, example: Example) -> str:
         f'<button type="button" class="example" data-example="{number}">'
         f'<span class="pictures">{pictures}</span><span>{escape(example.question)}</span></button>'
     )
+
+
+MARK = (
+    '<svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true">'
+    '<rect width="32" height="32" rx="8" fill="#2f55d4"/><g fill="#fff">'
+    '<rect x="7" y="7" width="8" height="8" rx="2"/>'
+    '<rect x="17" y="7" width="8" height="8" rx="2" opacity=".55"/>'
+    '<rect x="7" y="17" width="8" height="8" rx="2" opacity=".55"/>'
+    '<circle cx="21" cy="21" r="4"/></g></svg>'
+)

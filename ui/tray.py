@@ -46,7 +46,7 @@ def draw_image(draft: Draft, card: Card | None) -> str:
     field = draw_field(draft, "max_tiles", words.TILES_AT_MOST, draft.attachment.max_tiles)
     return (
         f"{draw_picture(card.previews[0], draft.name, words.count(card.tiles, 'tile'))}"
-        f'<div class="what"><b title="{name}">{name}</b><span>{describe(card)}</span>{field}</div>'
+        f'<div class="what"><b title="{name}">{name}</b>{describe(card)}{field}</div>'
     )
 
 
@@ -59,10 +59,10 @@ def draw_video(draft: Draft, card: Card | None) -> str:
         + draw_field(draft, "start_s", words.FROM, file.start_s)
         + draw_field(draft, "end_s", words.TO, file.end_s)
     )
-    about = words.PENDING if card is None else describe(card)
+    about = f"<span>{words.PENDING}</span>" if card is None else describe(card)
     strip = draw_strip(card, draft.name) if card else ""
     return (
-        f'<div class="what"><b title="{name}">{name}</b><span>{about}</span></div>'
+        f'<div class="what"><b title="{name}">{name}</b>{about}</div>'
         f'<div class="fields">{fields}</div>{strip}'
     )
 
@@ -83,11 +83,12 @@ def draw_field(draft: Draft, field: str, label: str, value: float | None) -> str
 def draw_strip(card: Card, name: str) -> str:
     """The frames that are sent, in order, with their times under them."""
     frames = "".join(
-        f'<li>{draw_picture(path, f"{name} at {words.moment(time)}")}'
+        f"<li>{draw_picture(path, f'{name} at {words.moment(time)}')}"
         f"<time>{words.moment(time)}</time></li>"
         for path, time in zip(card.previews, card.times, strict=True)
     )
-    return f'<ol class="strip" tabindex="0" aria-label="{words.FRAMES}: {escape(name)}">{frames}</ol>'
+    label = f"{words.FRAMES}: {escape(name)}"
+    return f'<ol class="strip" tabindex="0" aria-label="{label}">{frames}</ol>'
 
 
 def draw_files(files: tuple[Attachment, ...], cards: dict[Attachment, Card]) -> str:
@@ -126,7 +127,7 @@ def describe(card: Card) -> str:
         parts.append(grid)
     if card.notice:
         parts.append(escape(card.notice))
-    return " · ".join(parts)
+    return "".join(f"<span>{part}</span>" for part in parts)
 
 
 def url_of(path: str) -> str:

@@ -6,14 +6,15 @@ Knows Gradio only for the folder from which the browser may fetch previews.
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from backend.media.reader import ImageLook, MediaReader
+from backend.media.recognise import attach
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from backend.conversation import Attachment, Kind
 from backend.errors import BadFile, BadSetting, EngineError
-from backend.media.reader import ImageLook, MediaReader
-from backend.media.recognise import attach
 from ui.sessions import Card, Draft, Session
 
 MOST_FILES = 64  # in the box at once; what fits the context is told by the budget
@@ -25,7 +26,7 @@ def accept(session: Session, paths: Iterable[str], media: MediaReader | None) ->
         name = Path(path).name
         try:
             if len(session.drafts) >= MOST_FILES:
-                raise BadFile(name, f"the box holds {MOST_FILES} files already.", "Send them first.")
+                raise BadFile(name, f"the box holds {MOST_FILES} files.", "Send those first.")
             attachment = attach(path, name)
             if media is not None:
                 session.cards[attachment] = draw_card(attachment, media)
@@ -51,7 +52,9 @@ def look_again(session: Session, media: MediaReader) -> bool:
     return bool(missing)
 
 
-def choose(session: Session, key: int, field: str, value: object, media: MediaReader | None) -> None:
+def choose(
+    session: Session, key: int, field: str, value: object, media: MediaReader | None
+) -> None:
     """Change one choice of an unsent file, as `frames` to 16; `None` or "" takes it back.
 
     Raises `BadSetting` for a value outside its range and `BadFile` when the file cannot follow;
@@ -63,7 +66,8 @@ def choose(session: Session, key: int, field: str, value: object, media: MediaRe
     allowed = {Kind.IMAGE: ("max_tiles",), Kind.VIDEO: ("frames", "start_s", "end_s")}
     if field not in allowed[draft.attachment.kind]:
         return
-    attachment = replace(draft.attachment, **{field: chosen(field, value)})
+    choice: dict[str, Any] = {field: chosen(field, value)}
+    attachment = replace(draft.attachment, **choice)
     if media is not None:
         session.cards[attachment] = draw_card(attachment, media)
     session.change(key, attachment)

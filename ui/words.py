@@ -31,7 +31,7 @@ CLOSE = "Close"
 FRAMES = "Frames"
 FROM = "From, s"
 TO = "To, s"
-TILES_AT_MOST = "Tiles at most"
+TILES_AT_MOST = "Max tiles"
 UNREADABLE = "Will not be sent"
 PENDING = "Tiles are counted as soon as the checkpoint is known."
 FINISHED = "The answer is complete."
@@ -85,7 +85,7 @@ def ordinal(number: int) -> str:
     """`1st`, `2nd`, `11th`."""
     if number % 100 in (11, 12, 13):
         return f"{number}th"
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
 def moment(seconds: float) -> str:
