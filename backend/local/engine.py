@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
+from backend.checkpoint.find import find_checkpoint, name_of
 from backend.conversation import Request
 from backend.engine import State, Status
 from backend.errors import EngineError, EngineFailed
@@ -21,7 +22,7 @@ from backend.local.preparation import prepare
 from backend.local.stopping import Stopped
 from backend.local.waiting import Ticket, WaitingLine
 from backend.local.worker import Model, Worker
-from backend.prompt.compose import Composer
+from backend.prompt.compose import Composer, open_composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
 
@@ -33,9 +34,8 @@ Load = Callable[[Settings, Composer, Callable[[float], None]], Model]
 
 def open_checkpoint(settings: Settings) -> Composer:
     """The composer of the chosen checkpoint, from its small files alone."""
-    from backend.local.load import open_checkpoint as open_
-
-    return open_(settings)
+    folder = find_checkpoint(settings.model, only_facts=True)
+    return open_composer(folder, settings, name_of(settings.model))
 
 
 def load_checkpoint(

@@ -17,24 +17,18 @@ from transformers.utils import logging as transformers_logging
 
 from backend.checkpoint.facts import Layout
 from backend.checkpoint.files import read_json
-from backend.checkpoint.find import find_checkpoint, name_of
+from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokenizer import Tokens
 from backend.errors import BadCheckpoint
 from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
-from backend.prompt.compose import Composer, open_composer
+from backend.prompt.compose import Composer
 from backend.settings import Settings
 
 Report = Callable[[float], None]
 # transformers keeps its progress hook and its weight mappings per process, not per load.
 LOADING = threading.Lock()
 PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
-
-
-def open_checkpoint(settings: Settings) -> Composer:
-    """The composer of the chosen checkpoint, from its small files alone."""
-    folder = find_checkpoint(settings.model, only_facts=True)
-    return open_composer(folder, settings, name_of(settings.model))
 
 
 def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> LocalModel:
