@@ -1,0 +1,84 @@
+"""Colours: pixels of any kind become 8-bit RGB as a person sees them, never blank by accident.
+
+Transparency shows white, 16 bits become 8 by their value and not by their last byte, inks and
+wide colour spaces go through the file's own profile. Knows no files.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+BITS_PER_SAMPLE = 258  # the TIFF tag
+WHITE = (255, 255, 255)
+
+
+def unreadable_colours(image: Image.Image) -> str:
+    """Why nobody can tell how the pixels of a decoded image look; "" when they can."""
+    if image.mode == "I":
+        return "it has 32-bit numbers for pixels, whose brightness is not defined."
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            return "it has numbers outside 0–1 for pixels, whose brightness is not defined."
+    return ""
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """A decoded image as RGB."""
+    if image.mode.startswith("I;16"):
+        return _grey(image, np.asarray(image).astype(np.float64) / _white_of(image))
+    if image.mode == "F":
+        return _grey(image, np.asarray(image).astype(np.float64))
+    if image.has_transparency_data:
+        return _in_srgb(_on_white(image), image)
+    return _in_srgb(image, image)
+
+
+def _grey(image: Image.Image, brightness: NDArray[np.float64]) -> Image.Image:
+    """Brightness 0…1 as RGB; a colour named as transparent becomes white."""
+    grey = np.rint(brightness * 255).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[np.asarray(image) == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _white_of(image: Image.Image) -> int:
+    """The value of white: 65535, or less where a TIFF says it has 12 bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(BITS_PER_SAMPLE, (16,))
+    return int((1 << bits[0]) - 1)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    seen = image.convert("RGBA")
+    white = Image.new("RGBA", seen.size, WHITE)
+    white.alpha_composite(seen)
+    return white.convert("RGB")
+
+
+def _in_srgb(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels` of `image` in sRGB: through the profile the file brings, else as Pillow does."""
+    profile = image.info.get("icc_profile")
+    if pixels.mode == "P":
+        pixels = pixels.convert("RGB")
+    if profile and pixels.mode in ("RGB", "CMYK", "LAB"):
+        try:
+            return _through(ImageCms.ImageCmsProfile(io.BytesIO(profile)), pixels)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a profile that is damaged or of another colour space: every viewer ignores it
+    if pixels.mode == "LAB":
+        return _through(ImageCms.createProfile("LAB"), pixels)
+    return pixels.convert("RGB")
+
+
+def _through(profile: Any, pixels: Image.Image) -> Image.Image:
+    if "srgb" in ImageCms.getProfileDescription(profile).lower() and pixels.mode == "RGB":
+        return pixels  # already so: the pixels stay exactly those of the file
+    srgb = ImageCms.createProfile("sRGB")
+    seen = ImageCms.profileToProfile(pixels, profile, srgb, outputMode="RGB")
+    assert seen is not None
+    return seen
