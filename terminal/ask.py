@@ -4,7 +4,6 @@ Knows engines only by `backend.engine`; what is printed at the end is `terminal.
 """
 
 import sys
-from collections.abc import Callable
 
 from backend.conversation import Answer, Conversation, Request, Turn
 from backend.engine import Engine
@@ -58,17 +57,12 @@ class _Talk:
     def take_turn(self, turn: Turn, interruption: Interruption) -> None:
         """Ask, show the answer while it comes, and remember it."""
         asked = self._conversation.asked(turn)
-        request = Request(asked, self._command.sampling, SESSION)
-        if self._command.as_json:
-            answer = self._listen(request, interruption, lambda text: None)
-        else:
-            if self._conversation.turns:
-                print()
-            answer = self._listen(request, interruption, _write)
-            print(flush=True)
-            if answer.statistics:
-                print(statistics_line(answer.statistics), file=sys.stderr)
+        if self._conversation.turns and not self._command.as_json:
+            print()
+        answer = self._listen(Request(asked, self._command.sampling, SESSION), interruption)
         self._conversation = asked.answered(answer)
+        if answer.statistics and not self._command.as_json:
+            print(statistics_line(answer.statistics), file=sys.stderr)
 
     def conclude(self) -> None:
         """Print the object of `--json`, unless nothing was answered."""
@@ -76,17 +70,14 @@ class _Talk:
             model = self._engine.status().model
             print(write_json(conversation_object(model, self._conversation.turns)))
 
-    def _listen(
-        self, request: Request, interruption: Interruption, show: Callable[[str], None]
-    ) -> Answer:
+    def _listen(self, request: Request, interruption: Interruption) -> Answer:
         stream = self._engine.stream(request)
         pieces: list[str] = []
         try:
             while (piece := stream.take(LOOK_S)) is not None:
                 if piece:
-                    self._notice.clear()
                     pieces.append(piece)
-                    show(piece)
+                    self._show(piece)
                 elif not pieces:
                     self._notice.show(what_happens(self._engine.status(), stream.progress))
                 if interruption.came:
@@ -94,9 +85,13 @@ class _Talk:
         finally:
             stream.close()
             self._notice.clear()
+            if pieces:
+                self._show("\n")
         return Answer("".join(pieces), stream.token_ids, stream.statistics)
 
-
-def _write(text: str) -> None:
-    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    def _show(self, text: str) -> None:
+        if self._command.as_json:
+            return
+        self._notice.clear()
+        sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
