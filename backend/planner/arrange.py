@@ -14,7 +14,7 @@ from backend.errors import BadSetting
 from backend.planner.card import card_layers
 from backend.planner.costs import Bill
 from backend.planner.devices import Device, Machine
-from backend.planner.loads import Load, Part, load_worker
+from backend.planner.loads import SIGHT, Load, Part, load_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,27 @@ class Arranger:
     def offload(self) -> Arrangement:
         """As many layers on the workers as they hold, the rest in a store.
 
-        Only when not even a single layer fits does the vision tower go to the store too.
+        The vision tower goes to the store instead of layers where less lies there then.
         """
-        for seen_at_home in (True, False):
-            for guests in range(self.depth + 1):
-                tried = self._least_full(
-                    self._spread(Arrangement(home, home if seen_at_home else None, (), guests))
-                    for home in self._homes()
-                )
-                if self.fits(tried):
-                    return tried
+        seen, unseen = self._store_layers(seen=True), self._store_layers(seen=False)
+        if self.fits(seen) == self.fits(unseen):
+            return min(seen, unseen, key=self._stored_bytes)
+        return seen if self.fits(seen) else unseen
+
+    def _store_layers(self, seen: bool) -> Arrangement:
+        """The fewest layers stored with which the rest fits, or all; the tower `seen` at home."""
+        for guests in range(self.depth + 1):
+            tried = self._least_full(
+                self._spread(Arrangement(home, home if seen else None, (), guests))
+                for home in self._homes()
+            )
+            if self.fits(tried):
+                break
         return tried
+
+    def _stored_bytes(self, arrangement: Arrangement) -> int:
+        vision = sum(self.bill.weights[name] for name in SIGHT if arrangement.vision is None)
+        return vision + arrangement.guests * self.bill.plain_layer
 
     def fits(self, arrangement: Arrangement) -> bool:
         """Whether every worker has room for its part."""

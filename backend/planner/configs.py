@@ -15,6 +15,7 @@ from backend.errors import BadCheckpoint
 from backend.planner.shapes import Shape, TextShape, VisionShape
 
 Config = Mapping[str, Any]
+FLOATS = ("bfloat16", "float16", "float32")
 QWEN3_HEAD_DIM = 128  # Qwen3Config's default; the others divide the hidden size
 
 
@@ -79,6 +80,7 @@ _LAYOUTS = {"internvl": _read_hf, "internvl_chat": _read_original}
 
 
 def _join(config: Config, name: str, vision: VisionShape, text: Config, tied: bool) -> Shape:
+    saved = config.get("dtype") or config.get("torch_dtype")
     return Shape(
         name=name,
         vision=vision,
@@ -86,6 +88,7 @@ def _join(config: Config, name: str, vision: VisionShape, text: Config, tied: bo
         context=_whole(text.get("max_position_embeddings", 32_768)),
         shrink=round(1 / config.get("downsample_ratio", 0.5)),
         tied=tied,
+        saved_as=saved if saved in FLOATS else "float32",
     )
 
 

@@ -25,7 +25,7 @@ from backend.planner.shapes import (
 CONTEXT = 16_384  # tokens: what the family was fine-tuned with, and the card's session_len
 TILES_PER_BATCH = 16  # the vision tower never sees more tiles at once
 FLOAT32_BYTES = 4
-PIXEL_BYTES = 1  # tiles wait as 8-bit pixels
+PIXEL_BYTES = 1 + 2 * FLOAT32_BYTES  # as read, and normalised in two orders of axes
 NF4_BLOCK = 64  # weights that share a scale
 NF4_CODE_BYTES = 64  # the sixteen values of nf4, kept by every matrix
 
@@ -59,6 +59,11 @@ class Precision:
 
     def __str__(self) -> str:
         return str(self.quantize or self.dtype)
+
+
+def choose_dtype(shape: Shape, on_gpu: bool) -> Dtype:
+    """What "auto" means: on a GPU two bytes, be it bfloat16 or float16; on the CPU as saved."""
+    return Dtype.BFLOAT16 if on_gpu else Dtype(shape.saved_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,8 @@ def vision_bytes(demand: Demand) -> int:
     vision, element = demand.shape.vision, demand.precision.element
     wide, narrow = 2 * vision.ffn, 5 * vision.hidden
     positions = demand.tiles * (vision.patches + 1)
-    pixels = demand.tiles * vision.channels * vision.tile**2 * (PIXEL_BYTES + element)
+    converted = element if element < FLOAT32_BYTES else 0
+    pixels = demand.tiles * vision.channels * vision.tile**2 * (PIXEL_BYTES + converted)
     features = demand.context * demand.shape.text.hidden * element
     return positions * (wide + narrow) * element + pixels + features
 

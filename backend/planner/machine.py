@@ -8,6 +8,7 @@ differ from `nvidia-smi`'s.
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from backend.errors import BadSetting
@@ -18,14 +19,12 @@ PATIENCE_S = 10.0  # a driver that sleeps takes a second or two to answer
 ASK_GPUS = ("nvidia-smi", "--query-gpu=memory.free,name", "--format=csv,noheader,nounits")
 
 
-def look_around(offload_folder: Path | None = None) -> Machine:
+def look_around() -> Machine:
     """GPUs, memory and disk as they are free now.
 
-    The disk is that of `offload_folder` (the working folder). Raises `BadSetting` on a system
-    that does not tell its free memory.
+    Raises `BadSetting` on a system that does not tell its free memory.
     """
-    disk = Device(DISK, shutil.disk_usage(offload_folder or Path.cwd()).free)
-    return Machine(find_gpus(), Device(CPU, find_free_memory()), disk)
+    return Machine(find_gpus(), Device(CPU, find_free_memory()), Device(DISK, find_free_disk()))
 
 
 def find_gpus() -> tuple[Device, ...]:
@@ -68,6 +67,11 @@ def find_free_memory() -> int:
         )
     room = read_container_room()
     return available if room is None else min(available, room)
+
+
+def find_free_disk() -> int:
+    """Bytes free on the disk of the folder for temporary files, where offloaded weights go."""
+    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def read_meminfo(path: Path = Path("/proc/meminfo")) -> int | None:

@@ -75,6 +75,7 @@ class Shape:
     context: int = 32_768
     shrink: int = 2  # patches merged per side on the way to tokens: 1 / downsample_ratio
     tied: bool = False  # lm_head is the embedding itself
+    saved_as: str = "bfloat16"  # dtype of the files
     unconfirmed: bool = False  # the numbers were never seen in a published config
 
     @property

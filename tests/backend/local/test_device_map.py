@@ -1,0 +1,71 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.errors import BadSetting
+from backend.local.device_map import card_layers, make_device_map
+from backend.planner.costs import Demand
+from backend.planner.devices import CPU, GB, Device, Machine, make_gpus
+from backend.planner.plan import Strategy, plan_devices
+from backend.planner.shapes import LAYERS
+from backend.planner.sizes import SIZES
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "device_map_card.json"
+CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case['decoder_layers']} layers, {case['gpus']} GPUs"
+)
+def test_layers_are_split_as_the_card_splits_them(case: dict[str, list[int]]) -> None:
+    assert card_layers(case["decoder_layers"], case["gpus"]) == case["layer_gpu"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case['decoder_layers']}, {case['gpus']}"
+)
+def test_the_cards_strategy_follows_its_split_and_names_no_other_layer(case: dict) -> None:
+    for shape in (one for one in SIZES if one.text.layers == case["decoder_layers"]):
+        machine = Machine(make_gpus(*[80] * case["gpus"]))
+        device_map = make_device_map(plan_devices(Demand(shape), machine, Strategy.CARD))
+        layers = {name: gpu for name, gpu in device_map.items() if name.startswith(LAYERS)}
+        assert layers == {f"{LAYERS}.{index}": gpu for index, gpu in enumerate(case["layer_gpu"])}
+        others = set(device_map) - set(layers)
+        assert {device_map[name] for name in others} == {case["vision_gpu"]}
+
+
+def test_all_golden_splits_belong_to_a_size() -> None:
+    assert len(CASES) == 40
+    assert {case["decoder_layers"] for case in CASES} == {one.text.layers for one in SIZES}
+
+
+@pytest.mark.parametrize(("layers", "gpus"), [(24, 0), (0, 2), (24, -1)])
+def test_a_split_of_nothing_or_over_nothing_is_refused(layers: int, gpus: int) -> None:
+    with pytest.raises(BadSetting):
+        card_layers(layers, gpus)
+
+
+def test_every_layer_has_a_gpu_however_few_layers_there_are() -> None:
+    for layers in range(1, 20):
+        for gpus in range(1, 9):
+            owners = card_layers(layers, gpus)
+            assert len(owners) == layers
+            assert owners[-1] == 0
+            assert set(owners) <= set(range(gpus))
+
+
+def test_the_loader_gets_gpus_by_number_and_stores_by_name() -> None:
+    machine = Machine(make_gpus(24), Device(CPU, 64 * GB))
+    plan = plan_devices(Demand(SIZES[4]), machine, Strategy.OFFLOAD)
+    assert set(make_device_map(plan).values()) == {0, "cpu"}
+
+
+def test_the_planner_is_imported_without_torch() -> None:
+    code = "import sys, backend.local.device_map; print('torch' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
