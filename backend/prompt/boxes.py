@@ -59,8 +59,8 @@ def find_regions(answer: str) -> tuple[Region, ...]:
 
 def scale(box: Box, width: int, height: int) -> Rectangle:
     """`box` on a picture of `width` x `height` px, at least one pixel wide and high."""
-    left = min(box.left * width // SCALE, width - 1)
-    top = min(box.top * height // SCALE, height - 1)
+    left = box.left * width // SCALE
+    top = box.top * height // SCALE
     return Rectangle(
         left,
         top,

@@ -34,3 +34,15 @@ def with_odd_tokens(folder: Path) -> Path:
         tokens[str(number)] = tokens["500"] | {"content": content, "special": special}
     change_json(path, added_tokens_decoder=tokens)
     return folder
+
+
+def with_word_of_newlines(folder: Path) -> Path:
+    """An original whose vocabulary has two newlines as one word, as Qwen's has, in the place of
+    its last word."""
+    copy_small_files(ORIGINAL, folder)
+    *merges, last = (folder / "merges.txt").read_text("utf-8").splitlines()
+    (folder / "merges.txt").write_text("\n".join([*merges, "Ċ Ċ"]) + "\n", "utf-8")
+    vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
+    vocab["ĊĊ"] = vocab.pop(last.replace(" ", ""))
+    (folder / "vocab.json").write_text(json.dumps(vocab), "utf-8")
+    return folder

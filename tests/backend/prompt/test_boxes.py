@@ -29,7 +29,11 @@ def test_several_regions_are_found_in_order():
 
 @pytest.mark.parametrize(
     "answer",
-    ["<box>[[1, 2, 3, 4]]</box>", "<ref>cat</ref> is at <box>[[1, 2, 3, 4]]</box>"],
+    [
+        "<box>[[1, 2, 3, 4]]</box>",
+        "<ref>cat</ref> is at <box>[[1, 2, 3, 4]]</box>",
+        "a cat</ref><box>[[1, 2, 3, 4]]</box>",
+    ],
 )
 def test_a_box_may_have_no_name(answer: str):
     assert find_regions(answer) == (Region("", (Box(1, 2, 3, 4),)),)

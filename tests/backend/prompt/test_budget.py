@@ -112,11 +112,16 @@ def test_both_are_named_when_only_both_are_enough(composer: Composer):
     assert not composer.measure(obeying(conversation, tiles=1, frames=frames + 1)).fits
 
 
-def test_a_remedy_never_asks_for_more_than_was_chosen(composer: Composer):
-    conversation = ask(image(12), image(12), image(40, max_tiles=2))
-    remedy = composer.measure(conversation).remedy
-    tiles = int(re.fullmatch(r"Use (\d+) tiles\.", remedy)[1])
+def test_a_remedy_never_raises_what_was_chosen_lower(composer: Composer):
+    conversation = ask(image(12), image(12), image(12, max_tiles=2))
+    tiles = int(re.fullmatch(r"Use (\d+) tiles\.", composer.measure(conversation).remedy)[1])
     assert composer.measure(obeying(conversation, tiles=tiles)).fits
+    assert not composer.measure(obeying(conversation, tiles=tiles + 1)).fits
+
+    conversation = ask(video(64), Attachment("64", Kind.VIDEO, "b.mp4", frames=2))
+    frames = int(re.fullmatch(r"Use (\d+) frames\.", composer.measure(conversation).remedy)[1])
+    assert composer.measure(obeying(conversation, frames=frames)).fits
+    assert not composer.measure(obeying(conversation, frames=frames + 1)).fits
 
 
 def test_too_many_pictures_are_asked_in_parts(composer: Composer):

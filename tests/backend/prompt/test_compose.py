@@ -22,6 +22,7 @@ from tests.backend.checkpoint.folders import (
     change_json,
     copy_small_files,
     with_odd_tokens,
+    with_word_of_newlines,
 )
 from tests.backend.prompt.pictures import FakeMedia, composer_of, image, video
 
@@ -94,6 +95,17 @@ KINDS = {
 def test_ids_are_what_upstream_reads_in_the_whole_string(folder: Path, kind: str):
     prompt = composer_of(folder).compose(Conversation(KINDS[kind]))
     assert prompt.ids == ids_by_upstream(folder, prompt.text)
+
+
+def test_a_word_may_reach_from_the_template_into_a_question(tmp_path: Path):
+    folder = with_word_of_newlines(tmp_path / "copy")
+    composer = composer_of(folder)
+    both = composer.tokens.encode_plain("\n\n")
+    assert len(both) == 1
+    for turn in (Turn("\nQ"), Turn("\nQ", (image(1),))):
+        prompt = composer.compose(Conversation((turn,)))
+        assert prompt.ids.count(both[0]) == 1
+        assert prompt.ids == ids_by_upstream(folder, prompt.text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
