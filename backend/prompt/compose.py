@@ -4,27 +4,21 @@ Looks at files through `backend.media` (headers only), never at pixels; everythi
 make the model fail (counts of placeholders, ids beyond the embedding) is checked here, before it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backend.checkpoint.facts import Facts, read_facts
 from backend.checkpoint.tokenizer import Tokens, mend, read_tokens
 from backend.conversation import Answer, Attachment, Conversation, Kind
 from backend.errors import BadCheckpoint, BadQuestion
+from backend.media.reader import MediaReader
+from backend.media.stopping import StopSign, never
 from backend.prompt.budget import Budget
 from backend.prompt.remedy import Remedy
-from backend.prompt.template import CONTEXT, Piece, Special, Text, order_of, write_prompt
+from backend.prompt.template import CONTEXT, Blocks, Piece, Special, Text, order_of, write_prompt
 from backend.settings import Settings
-
-if TYPE_CHECKING:
-    from backend.media.reader import ImageLook, MediaReader, VideoLook
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,61 +39,57 @@ class Prompt:
         return self.budget.visual
 
 
-Looks = dict[Attachment, "ImageLook | VideoLook"]
+Known = Mapping[Attachment, tuple[int, ...]]  # blocks of the files that were looked at
 
 
 class Composer:
     """Writes prompts for one checkpoint. Immutable, and safe to use from several threads."""
 
-    def __init__(self, facts: Facts, tokens: Tokens, media: "MediaReader") -> None:
+    def __init__(self, facts: Facts, tokens: Tokens, media: MediaReader) -> None:
         self.facts = facts
         self.tokens = tokens
         self.media = media
         self._context_id = tokens.special(CONTEXT)
 
-    def compose(self, conversation: Conversation, stopped: Callable[[], bool] = _never) -> Prompt:
+    def compose(self, conversation: Conversation, stopped: StopSign = never) -> Prompt:
         """The prompt of a conversation whose last turn waits. It may be too long: see `budget`.
 
         Raises `BadQuestion` when there is nothing to answer, `BadFile` for a file that cannot be
         used, `BadCheckpoint` when the tokenizer and the model do not go together.
         """
         _require_question(conversation)
-        looks = self._look(conversation, stopped)
-        pieces = list(self._write(conversation, looks))
+        blocks = self._look(conversation, stopped)
+        pieces = list(self._write(conversation, blocks.__getitem__))
         ids = tuple(chain.from_iterable(self._encode(pieces)))
-        budget = self._weigh(conversation, looks, len(ids))
+        budget = self._weigh(conversation, blocks.__getitem__, len(ids))
         self._check(ids, budget.visual)
         return Prompt(
             ids=ids,
             text="".join(map(self._show, pieces)),
             attachments=tuple(file for turn in conversation.turns for file in order_of(turn)),
-            budget=self._advise(conversation, budget, stopped),
+            budget=self._advise(conversation, budget, blocks, stopped),
         )
 
-    def measure(self, conversation: Conversation, stopped: Callable[[], bool] = _never) -> Budget:
+    def measure(self, conversation: Conversation, stopped: StopSign = never) -> Budget:
         """What a conversation takes, also while its question is still being written.
 
         Raises `BadFile` for a file that cannot be used.
         """
-        return self._advise(conversation, self._measure(conversation, stopped), stopped)
+        blocks = self._look(conversation, stopped)
+        budget = self._measure(conversation, blocks.__getitem__)
+        return self._advise(conversation, budget, blocks, stopped)
 
-    def _measure(self, conversation: Conversation, stopped: Callable[[], bool]) -> Budget:
-        looks = self._look(conversation, stopped)
-        runs = self._encode(self._write(conversation, looks))
-        return self._weigh(conversation, looks, sum(map(len, runs)))
-
-    def _look(self, conversation: Conversation, stopped: Callable[[], bool]) -> Looks:
+    def _look(self, conversation: Conversation, stopped: StopSign) -> Known:
         files = dict.fromkeys(conversation.attachments)
-        return {file: self.media.look(file, stopped) for file in files}
+        return {file: self.media.look(file, stopped).blocks for file in files}
 
-    def _write(self, conversation: Conversation, looks: Looks) -> Iterator[Piece]:
-        pieces = write_prompt(
-            conversation,
-            self.facts.system_prompt,
-            blocks=lambda file: looks[file].blocks,
-            recall=self._recall,
-        )
-        for piece in pieces:
+    def _measure(self, conversation: Conversation, blocks: Blocks) -> Budget:
+        runs = self._encode(self._write(conversation, blocks))
+        return self._weigh(conversation, blocks, sum(map(len, runs)))
+
+    def _write(self, conversation: Conversation, blocks: Blocks) -> Iterator[Piece]:
+        system = self.facts.system_prompt
+        for piece in write_prompt(conversation, system, blocks, self._recall):
             yield Text(mend(piece.text)) if isinstance(piece, Text) else piece
 
     def _recall(self, answer: Answer) -> str:
@@ -130,9 +120,9 @@ class Composer:
             return piece.token
         return f"{{{piece.count * self.facts.tokens_per_tile}}}"
 
-    def _weigh(self, conversation: Conversation, looks: Looks, total: int) -> Budget:
+    def _weigh(self, conversation: Conversation, blocks: Blocks, total: int) -> Budget:
         kinds = [file.kind for file in conversation.attachments]
-        tiles = sum(sum(looks[file].blocks) for file in conversation.attachments)
+        tiles = sum(sum(blocks(file)) for file in conversation.attachments)
         visual = tiles * self.facts.tokens_per_tile
         return Budget(
             text=total - visual,
@@ -144,21 +134,28 @@ class Composer:
         )
 
     def _advise(
-        self, conversation: Conversation, budget: Budget, stopped: Callable[[], bool]
+        self, conversation: Conversation, budget: Budget, known: Known, stopped: StopSign
     ) -> Budget:
+        """The budget, with a remedy if it does not fit."""
         if budget.fits:
             return budget
-        remedy = Remedy(
-            conversation,
-            fits=lambda changed: self._measure(changed, stopped).fits,
-            most=lambda file: self._most(file, stopped),
-        )
-        return replace(budget, remedy=remedy.find())
 
-    def _most(self, file: Attachment, stopped: Callable[[], bool]) -> int:
-        if file.kind is Kind.IMAGE:
+        def foresee(file: Attachment) -> tuple[int, ...]:
+            if file in known:
+                return known[file]
+            if file.kind is Kind.VIDEO and file.frames:
+                return (1,) * file.frames  # a video is not decoded anew for every guess
+            return self.media.look(file, stopped).blocks
+
+        def most(file: Attachment) -> int:
+            if file.kind is Kind.VIDEO:
+                return len(known[file])
             return file.max_tiles or self.facts.max_tiles
-        return len(self.media.look(file, stopped).blocks)
+
+        def fits(changed: Conversation) -> bool:
+            return self._measure(changed, foresee).fits
+
+        return replace(budget, remedy=Remedy(conversation, fits, most).find())
 
     def _check(self, ids: tuple[int, ...], visual: int) -> None:
         """Raise `BadCheckpoint` for ids that would make the model fail or read the wrong thing."""
@@ -182,8 +179,6 @@ def open_composer(folder: Path, settings: Settings, name: str | None = None) -> 
 
     Raises `BadCheckpoint` when these are missing or of another family of models.
     """
-    from backend.media.reader import MediaReader
-
     facts = read_facts(folder, name)
     media = MediaReader(
         tile=facts.tile,

@@ -112,6 +112,13 @@ def test_both_are_named_when_only_both_are_enough(composer: Composer):
     assert not composer.measure(obeying(conversation, tiles=1, frames=frames + 1)).fits
 
 
+def test_a_video_is_not_opened_for_every_guess(tmp_path: Path):
+    media = FakeMedia(frames=64)
+    folder = with_context(tmp_path, 4096).facts.folder
+    assert composer_of(folder, media).measure(ask(video(100))).remedy
+    assert media.looked == [video(100)]
+
+
 def test_a_remedy_never_raises_what_was_chosen_lower(composer: Composer):
     conversation = ask(image(12), image(12), image(12, max_tiles=2))
     tiles = int(re.fullmatch(r"Use (\d+) tiles\.", composer.measure(conversation).remedy)[1])
