@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from terminal.arguments import Ask, Serve, read_command
 from terminal.border import run_guarded, set_up_log
+from terminal.plan import MakePlan, make_plan
 
 
 def main(words: Sequence[str]) -> int:
@@ -27,6 +28,8 @@ def run(words: Sequence[str]) -> int:
             return preview(command)
         case Ask():
             return answer(command)
+        case MakePlan():
+            return make_plan(command)
 
 
 def serve(command: Serve) -> int:

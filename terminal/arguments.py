@@ -21,6 +21,7 @@ from backend.errors import BadQuestion
 from backend.settings import Settings
 from terminal.files import read_file_word, with_defaults
 from terminal.parser import DEFAULTS, Parser, add_model_options, options
+from terminal.plan import MakePlan, read_plan
 
 GREEDY = Sampling()
 SERVE_DESCRIPTION = "Chat with InternVL3 about pictures and videos, on a page of your own."
@@ -28,6 +29,7 @@ SERVE_EPILOG = """\
 commands:
   app.py                  serve the page
   app.py ask QUESTION     answer in the terminal (see app.py ask --help)
+  app.py plan [MODEL]     tell what fits on which devices (see app.py plan --help)
 
 The page opens at once and tells how far the model is. Ctrl-C or SIGTERM ends it cleanly.
 exit status: 0 ended, 2 bad input, 3 the app failed
@@ -79,7 +81,7 @@ class Ask:
     verbose: bool = False
 
 
-def read_command(words: Sequence[str]) -> Serve | Ask:
+def read_command(words: Sequence[str]) -> Serve | Ask | MakePlan:
     """What the person wants.
 
     Raises `BadInput` for a value that makes no sense; exits with status 2 and one line for words
@@ -124,7 +126,10 @@ def read_ask(words: Sequence[str]) -> Ask:
     )
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], Serve | Ask]] = {"ask": read_ask}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], Serve | Ask | MakePlan]] = {
+    "ask": read_ask,
+    "plan": read_plan,
+}
 
 
 def _ask_parser() -> Parser:

@@ -101,8 +101,11 @@ def reckon(demand: Demand) -> Bill:
     shape, precision = demand.shape, demand.precision
     modules = shape.modules
     layer = modules[f"{LAYERS}.0"]
+    layer_bytes = weigh_parameters(layer, precision, may_quantize=True)
     weights = {
-        name: weigh_parameters(parameters, precision, name.startswith(f"{LAYERS}."))
+        name: layer_bytes
+        if parameters is layer
+        else weigh_parameters(parameters, precision, may_quantize=False)
         for name, parameters in modules.items()
     }
     # Two float32 tables of rotary frequencies are the only buffers of the model.

@@ -82,9 +82,8 @@ class Shape:
     def modules(self) -> dict[str, Parameters]:
         """What a device map places, in the order of a forward pass, with its parameters."""
         hidden, vocabulary = self.text.hidden, self.text.vocabulary
-        layers = {
-            f"{LAYERS}.{index}": list_decoder_layer(self.text) for index in range(self.text.layers)
-        }
+        layer = list_decoder_layer(self.text)
+        layers = {f"{LAYERS}.{index}": layer for index in range(self.text.layers)}
         return {
             EMBEDDINGS: {"weight": (vocabulary, hidden)},
             ROTARY: {},
