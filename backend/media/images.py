@@ -7,7 +7,6 @@ and checked before anything is decoded. Knows no tiles and no model.
 formats nobody asked for.
 """
 
-import io
 import struct
 import threading
 import warnings
@@ -43,7 +42,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PREVIEW_SIDE = 320  # px, the longer side of a preview
 # What Pillow's readers raise for damaged files; each of these was seen with some file.
 DAMAGED = (
     OSError,
@@ -91,15 +89,6 @@ def open_image(path: str, name: str, limits: Limits) -> Picture:
         raise BadFile(name, "there is no memory for this image.", "Make it smaller.") from None
     except DAMAGED:
         raise BadFile(name, "the image is damaged or cut off.", f"{ADD_AGAIN} {AS_IMAGE}") from None
-
-
-def preview_of(image: Image.Image) -> bytes:
-    """A small JPEG of an RGB image, in its own proportions."""
-    small = image.copy()
-    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    jpeg = io.BytesIO()
-    small.save(jpeg, "JPEG", quality=85)
-    return jpeg.getvalue()
 
 
 def _decode(file: BinaryIO, format: str, name: str, limits: Limits) -> Picture:

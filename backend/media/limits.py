@@ -23,4 +23,5 @@ class Limits:
     child_cpu_s: int = 120  # its processor time, all threads together
     child_bytes: int = 2048 * MB  # its address space; imports alone map 250 MB
     cache_bytes: int = 512 * MB  # tiles and previews kept between questions
+    index_bytes: int = 64 * MB  # time stamps of videos kept: 9 bytes a frame
     pictures: int = 24  # images of one conversation; frames are bounded by the context

@@ -6,20 +6,23 @@ read only by asking `images` and `video`.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.conversation import Attachment
-from backend.media.images import open_image, preview_of
+from backend.conversation import Attachment, Kind
+from backend.errors import BadFile, BadSetting
+from backend.media.frames import choose_frames
+from backend.media.images import open_image
 from backend.media.limits import MB, Limits
-from backend.media.recognise import status
+from backend.media.previews import preview_of
+from backend.media.recognise import ADD_AGAIN, status
 from backend.media.shelf import Shelf
 from backend.media.stopping import Stopped, StopSign, never
 from backend.media.tiles import choose_grid, count_tiles, cut_tiles
+from backend.media.video import VideoIndex, cut_frames, index_video
 from backend.settings import FRAMES
 
 KEPT_FACTS = 10_000  # files whose content and size are remembered; some hundred bytes each
@@ -113,10 +116,18 @@ class MediaReader:
         self._limits = limits
         self._contents: Shelf[bytes] = Shelf(KEPT_FACTS)
         self._images: Shelf[_Facts] = Shelf(KEPT_FACTS)
+        self._videos: Shelf[VideoIndex] = Shelf(limits.index_bytes, lambda index: index.nbytes)
         self._cuts: Shelf[_Cut] = Shelf(limits.cache_bytes, lambda cut: cut.size)
 
     def look(self, file: Attachment, stopped: StopSign = never) -> ImageLook | VideoLook:
-        """What the file is and how the choices cut it."""
+        """What the file is and how the choices cut it.
+
+        The first look at an image decodes it, since a header may promise what the file does not
+        hold, and keeps the cut; of a video it reads the packets. Later looks, with whatever
+        choices, cost nothing.
+        """
+        if file.kind is Kind.VIDEO:
+            return self._look_at_video(file, stopped)
         return self._look_at_image(file, stopped)
 
     def tiles(self, file: Attachment, stopped: StopSign = never) -> NDArray[np.uint8]:
@@ -126,6 +137,11 @@ class MediaReader:
     def previews(self, file: Attachment, stopped: StopSign = never) -> tuple[bytes, ...]:
         """Small JPEGs: of an image one, of a video one for each frame that is sent."""
         return self._cut(file, stopped).previews
+
+    def _cut(self, file: Attachment, stopped: StopSign) -> _Cut:
+        if file.kind is Kind.VIDEO:
+            return self._cut_video(file, stopped)
+        return self._cut_image(file, stopped)
 
     def _look_at_image(self, file: Attachment, stopped: StopSign) -> ImageLook:
         facts = self._facts_of(file, stopped)
@@ -137,7 +153,7 @@ class MediaReader:
         content = self._content(file, stopped)
         return self._images.get(content, partial(self._examine, file, content, stopped), stopped)
 
-    def _cut(self, file: Attachment, stopped: StopSign) -> _Cut:
+    def _cut_image(self, file: Attachment, stopped: StopSign) -> _Cut:
         self._facts_of(file, stopped)  # whoever comes first decodes, and both shelves are filled
         key = (self._content(file, stopped), self._tiles_of(file))
         return self._cuts.get(key, lambda: self._decode(file)[1], stopped)
@@ -159,19 +175,63 @@ class MediaReader:
     def _tiles_of(self, file: Attachment) -> int:
         return self._max_tiles if file.max_tiles is None else file.max_tiles
 
+    def _look_at_video(self, file: Attachment, stopped: StopSign) -> VideoLook:
+        index = self._index_of(file, stopped)
+        head = index.head
+        frames = tuple(Frame(at, index.time_s(at)) for at in self._chosen(file, index))
+        count = len(index.pts)
+        return VideoLook(head.width, head.height, count, head.fps, count / head.fps, frames)
+
+    def _cut_video(self, file: Attachment, stopped: StopSign) -> _Cut:
+        index = self._index_of(file, stopped)
+        chosen = self._chosen(file, index)
+        key = (self._content(file, stopped), tuple(chosen))
+        return self._cuts.get(key, partial(self._film, file, index, chosen, stopped), stopped)
+
+    def _index_of(self, file: Attachment, stopped: StopSign) -> VideoIndex:
+        def index() -> VideoIndex:
+            return index_video(file.path, file.name, self._limits, stopped)
+
+        return self._videos.get(self._content(file, stopped), index, stopped)
+
+    def _film(
+        self, file: Attachment, index: VideoIndex, chosen: list[int], stopped: StopSign
+    ) -> _Cut:
+        film = cut_frames(
+            file.path,
+            file.name,
+            index,
+            chosen,
+            self._tile,
+            self._decoder,
+            self._limits,
+            stopped,
+        )
+        film.tiles.setflags(write=False)
+        return _Cut(film.tiles, film.previews)
+
+    def _chosen(self, file: Attachment, index: VideoIndex) -> list[int]:
+        samples = self._frames if file.frames is None else file.frames
+        try:
+            return choose_frames(len(index.pts), index.head.fps, samples, file.start_s, file.end_s)
+        except BadSetting as error:
+            raise BadSetting(f"{file.name}: {error.cause}", error.advice) from None
+
     def _content(self, file: Attachment, stopped: StopSign) -> bytes:
         """A name for the file's content, known at once for a file that has not changed."""
         now = status(file.path, file.name)
         fast = (file.path, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
-        return self._contents.get(fast, partial(_digest, file.path, stopped), stopped)
+        return self._contents.get(fast, partial(_digest, file, stopped), stopped)
 
 
-def _digest(path: str, stopped: StopSign) -> bytes:
+def _digest(file: Attachment, stopped: StopSign) -> bytes:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        digest.update(os.fstat(file.fileno()).st_size.to_bytes(8, "big"))
-        while chunk := file.read(4 * MB):
-            if stopped():
-                raise Stopped
-            digest.update(chunk)
+    try:
+        with open(file.path, "rb") as stream:
+            while chunk := stream.read(4 * MB):
+                if stopped():
+                    raise Stopped
+                digest.update(chunk)
+    except OSError:
+        raise BadFile(file.name, "the file cannot be read.", ADD_AGAIN) from None
     return digest.digest()
