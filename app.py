@@ -7,9 +7,11 @@ it. What is slow to import is imported when it is needed, the page before the mo
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from terminal.arguments import Ask, Serve, read_command
-from terminal.border import run_guarded, set_up_log
+from terminal.border import close_soon, run_guarded, set_up_log
+from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
 
 
@@ -34,14 +36,10 @@ def run(words: Sequence[str]) -> int:
 
 def serve(command: Serve) -> int:
     """The page first, so that it can be reached at once; then the engine's heavy imports."""
-    from dataclasses import replace
-
-    from terminal.interruption import Interruption
     from terminal.serve import free_port, wait
 
     set_up_log(command.verbose)
-    settings = command.settings
-    settings = replace(settings, port=free_port(settings.host, settings.port))
+    settings = replace(command.settings, port=free_port(command.settings))
     with Interruption() as interruption:
         from backend.local.engine import LocalEngine
         from ui import build_page, launch_options
@@ -50,11 +48,9 @@ def serve(command: Serve) -> int:
         page = build_page(engine, lambda: engine.composer, settings)
         _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
         engine.start()
-        try:
-            wait(interruption, address, engine.status)
-        finally:
-            engine.close()
-            page.close(verbose=False)
+        wait(interruption, address, engine.status)
+        close_soon(engine)
+        page.close(verbose=False)
     return 0
 
 
@@ -67,17 +63,20 @@ def preview(command: Ask) -> int:
 
 
 def answer(command: Ask) -> int:
-    """A conversation in the terminal, with an engine of its own."""
+    """A conversation in the terminal, with an engine of its own once all is checked."""
     from backend.local.engine import LocalEngine
     from terminal.ask import ask
+    from terminal.dry_run import check
 
     set_up_log(command.verbose, logging.CRITICAL)
-    engine = LocalEngine(command.settings)
-    engine.start()
-    try:
-        return ask(command, engine)
-    finally:
-        engine.close()
+    with Interruption() as interruption:
+        check(command)
+        engine = LocalEngine(command.settings)
+        engine.start()
+        try:
+            return ask(command, engine, interruption)
+        finally:
+            close_soon(engine)
 
 
 if __name__ == "__main__":

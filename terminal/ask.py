@@ -6,60 +6,52 @@ Knows engines only by `backend.engine`; what is printed at the end is `terminal.
 import sys
 
 from backend.conversation import Answer, Conversation, Request, Turn
-from backend.engine import Engine
-from backend.errors import BadFile
+from backend.engine import Engine, State
 from terminal.arguments import Ask
 from terminal.interruption import Interruption
-from terminal.notice import Notice, what_happens
+from terminal.notice import Notice, loading_line, progress_line
 from terminal.report import conversation_object, harmless, statistics_line, write_json
 
 LOOK_S = 0.1  # between two looks at Ctrl-C and at the engine's progress
 SESSION = "terminal"
+NOT_ASKED = Answer("")
 
 
-def ask(command: Ask, engine: Engine) -> int:
+def ask(command: Ask, engine: Engine, interruption: Interruption) -> int:
     """Hold the conversation and print it. Returns the exit status: 0, or 130 after Ctrl-C.
 
     Raises what the engine raises; answers given before that are printed all the same.
     """
-    check_kinds(command.turns)
-    talk = _Talk(command, engine)
-    with Interruption() as interruption:
-        try:
-            for turn in command.turns:
-                talk.take_turn(turn, interruption)
-                if interruption.came:
-                    break
-        finally:
-            talk.conclude()
-        return interruption.exit_status
-
-
-def check_kinds(turns: tuple[Turn, ...]) -> None:
-    """Raise `BadFile` for a file that cannot be used, or is not of the kind it was named as."""
-    for file in (file for turn in turns for file in turn.attachments):
-        from backend.media.recognise import attach
-
-        kind = attach(file.path, file.name).kind
-        if kind is not file.kind:
-            raise BadFile(file.name, f"this is not {file.kind} but {kind}.", f"Use --{kind}.")
+    talk = _Talk(command, engine, interruption)
+    try:
+        for turn in command.turns:
+            talk.take_turn(turn)
+            if interruption.came:
+                break
+    finally:
+        talk.conclude()
+    return interruption.exit_status
 
 
 class _Talk:
     """The conversation so far, and how it is shown: as text that comes, or as one object."""
 
-    def __init__(self, command: Ask, engine: Engine) -> None:
+    def __init__(self, command: Ask, engine: Engine, interruption: Interruption) -> None:
         self._command = command
         self._engine = engine
+        self._interruption = interruption
         self._conversation = Conversation(system=command.system)
         self._notice = Notice(sys.stderr)
 
-    def take_turn(self, turn: Turn, interruption: Interruption) -> None:
+    def take_turn(self, turn: Turn) -> None:
         """Ask, show the answer while it comes, and remember it."""
         asked = self._conversation.asked(turn)
         if self._conversation.turns and not self._command.as_json:
             print()
-        answer = self._listen(Request(asked, self._command.sampling, SESSION), interruption)
+        self._wait_for_model()
+        answer = NOT_ASKED
+        if not self._interruption.came:
+            answer = self._listen(Request(asked, self._command.sampling, SESSION))
         self._conversation = asked.answered(answer)
         if answer.statistics and not self._command.as_json:
             print(statistics_line(answer.statistics), file=sys.stderr)
@@ -70,7 +62,16 @@ class _Talk:
             model = self._engine.status().model
             print(write_json(conversation_object(model, self._conversation.turns)))
 
-    def _listen(self, request: Request, interruption: Interruption) -> Answer:
+    def _wait_for_model(self) -> None:
+        """Wait until the engine can answer, so that its loading does not count as the answer's."""
+        while (status := self._engine.status()).state is State.LOADING:
+            if self._interruption.came:
+                break
+            self._notice.show(loading_line(status))
+            self._interruption.wait(LOOK_S)
+        self._notice.clear()
+
+    def _listen(self, request: Request) -> Answer:
         stream = self._engine.stream(request)
         pieces: list[str] = []
         try:
@@ -79,8 +80,8 @@ class _Talk:
                     pieces.append(piece)
                     self._show(piece)
                 elif not pieces:
-                    self._notice.show(what_happens(self._engine.status(), stream.progress))
-                if interruption.came:
+                    self._notice.show(progress_line(stream.progress))
+                if self._interruption.came:
                     stream.close()
         finally:
             stream.close()

@@ -7,13 +7,16 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TextIO
 
+from backend.engine import Engine
 from backend.errors import BadCheckpoint, BadInput, EngineError
 
 BAD_INPUT = 2
 FAILED = 3
+PATIENCE_S = 3.0
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +40,16 @@ def run_guarded(run: Callable[[], int]) -> int:
     except Exception as error:  # a fault of ours: a person gets a line, the log the traceback
         logger.exception("unexpected")
         return _refuse(f"Something failed that should not ({error!r}). Try --verbose.", FAILED)
+
+
+def close_soon(engine: Engine) -> None:
+    """End the engine's requests at once and wait a little for its threads.
+
+    One that is amid a library's import or a long step cannot be hurried; it ends with the process.
+    """
+    closing = threading.Thread(target=engine.close, daemon=True, name="closing")
+    closing.start()
+    closing.join(PATIENCE_S)
 
 
 def set_up_log(verbose: bool, level: int = logging.WARNING) -> None:

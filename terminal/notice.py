@@ -5,11 +5,12 @@ Where stderr is no terminal (a log, a pipe) nothing is rewritten and nothing is 
 
 from typing import TextIO
 
-from backend.engine import Progress, Stage, State, Status
+from backend.engine import Progress, Stage, Status
 
 STAGES = {
-    Stage.PREPARING: "Opening the files",
-    Stage.READING: "Reading",
+    Stage.PREPARING: "Opening the files …",
+    Stage.WAITING: "Waiting …",
+    Stage.READING: "Reading …",
 }
 
 
@@ -32,15 +33,11 @@ class Notice:
         self.show("")
 
 
-def what_happens(status: Status, progress: Progress) -> str:
-    """`Loading bundled, 63 %`, `Reading …`; nothing once the answer is being written."""
-    if status.state is State.LOADING:
-        return loading_line(status)
-    if progress.stage is Stage.WAITING:
-        return f"{progress.ahead} before this question" if progress.ahead else "Waiting"
-    return STAGES.get(progress.stage, "")
-
-
 def loading_line(status: Status) -> str:
-    """How far the model is."""
-    return f"Loading {status.model}, {status.share:.0%}"
+    """How far the model is: `Loading bundled, 63 %`."""
+    return f"Loading {status.model}, {status.share:.0%}".replace("%", " %")
+
+
+def progress_line(progress: Progress) -> str:
+    """What happens before the first word; nothing once the answer is being written."""
+    return STAGES.get(progress.stage, "")

@@ -22,8 +22,8 @@ ENDINGS = {
 
 
 def write_json(value: object) -> str:
-    """One JSON object over several lines, people's scripts left as they are."""
-    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    """JSON on one line, every script of the world left as it is."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def conversation_object(model: str, turns: Iterable[Turn]) -> dict[str, object]:

@@ -9,17 +9,19 @@ from collections.abc import Callable
 
 from backend.engine import State, Status
 from backend.errors import BadSetting
+from backend.settings import Settings
 from terminal.interruption import Interruption
 from terminal.notice import Notice, loading_line
 
 LOOK_S = 0.2  # between two looks at signals and at the engine's progress
 
 
-def free_port(host: str, port: int) -> int:
-    """`port` if it can be listened on, or any free one for 0.
+def free_port(settings: Settings) -> int:
+    """The port of `settings` if it can be listened on, or any free one for 0.
 
     Raises `BadSetting` when it is taken or the host is not this machine's.
     """
+    host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

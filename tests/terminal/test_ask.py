@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 from backend.errors import EngineFailed, OutOfMemory
-from terminal.arguments import read_ask
+from terminal.arguments import Ask, read_ask
 from terminal.ask import ask
+from terminal.interruption import Interruption
 from tests.fakes import FakeEngine
 
 ROOT = Path(__file__).parents[2]
+
+
+def hold(engine: FakeEngine, command: Ask) -> int:
+    with Interruption() as interruption:
+        return ask(command, engine, interruption)
 
 
 def words(text: str) -> list[str]:
@@ -28,7 +34,7 @@ def test_an_answer_is_printed_with_a_final_newline_and_its_cost(
 ) -> None:
     engine = FakeEngine()
     engine.enqueue(["A red ", "circle."])
-    assert ask(read_ask(["What is this?"]), engine) == 0
+    assert hold(engine, read_ask(["What is this?"])) == 0
     said = capsys.readouterr()
     assert said.out == "A red circle.\n"
     assert said.err.startswith("16 visual + 44 text tokens") and said.err.count("\n") == 1
@@ -53,7 +59,7 @@ def test_an_answer_is_written_while_it_comes(monkeypatch: pytest.MonkeyPatch) ->
             return False
 
     monkeypatch.setattr(sys, "stdout", Screen())
-    ask(read_ask(["Q"]), engine)
+    hold(engine, read_ask(["Q"]))
     assert written[0] == ("A ", True)
 
 
@@ -61,7 +67,7 @@ def test_later_questions_know_the_answers_before_them(capsys: pytest.CaptureFixt
     engine = FakeEngine()
     engine.enqueue(["One."])
     engine.enqueue(["Two."])
-    ask(read_ask(["First", "--then", "Second", "--system", "Be brief.", "--seed", "3"]), engine)
+    hold(engine, read_ask(["First", "--then", "Second", "--system", "Be brief.", "--seed", "3"]))
     assert capsys.readouterr().out == "One.\n\nTwo.\n"
     first, second = engine.requests
     assert (first.conversation.system, first.sampling.seed) == ("Be brief.", 3)
@@ -74,7 +80,7 @@ def test_later_questions_know_the_answers_before_them(capsys: pytest.CaptureFixt
 def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     engine = FakeEngine("toy")
     engine.enqueue(["One ", "more."])
-    assert ask(read_ask(words("First --then Second --json")), engine) == 0
+    assert hold(engine, read_ask(words("First --then Second --json"))) == 0
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert said.err == ""
@@ -93,7 +99,7 @@ def test_an_engine_that_fails_leaves_the_words_it_had_said(
     engine = FakeEngine()
     engine.enqueue(["Half ", 0.2, OutOfMemory("No room.", "Use 6 tiles.")])
     with pytest.raises(OutOfMemory):
-        ask(read_ask(["Q"]), engine)
+        hold(engine, read_ask(["Q"]))
     assert capsys.readouterr().out == "Half \n"
 
 
@@ -104,7 +110,7 @@ def test_an_engine_that_fails_leaves_the_turns_it_had_answered(
     engine.enqueue(["One."])
     engine.enqueue([EngineFailed("It broke.", "Ask again.")])
     with pytest.raises(EngineFailed):
-        ask(read_ask(words("First --then Second --json")), engine)
+        hold(engine, read_ask(words("First --then Second --json")))
     report = json.loads(capsys.readouterr().out)
     assert [turn["answer"] for turn in report["turns"]] == ["One."]
 
@@ -113,7 +119,7 @@ def test_without_any_answer_nothing_is_printed(capsys: pytest.CaptureFixture[str
     engine = FakeEngine()
     engine.enqueue([EngineFailed("It broke.", "Ask again.")])
     with pytest.raises(EngineFailed):
-        ask(read_ask(words("First --json")), engine)
+        hold(engine, read_ask(words("First --json")))
     assert capsys.readouterr().out == ""
 
 
@@ -132,7 +138,7 @@ def test_ctrl_c_keeps_what_was_said_and_asks_no_more(capsys: pytest.CaptureFixtu
     engine = FakeEngine()
     engine.enqueue(["Half", 60.0, " never"])
     interrupt_when_asked(engine)
-    assert ask(read_ask(words("First --then Second")), engine) == 130
+    assert hold(engine, read_ask(words("First --then Second"))) == 130
     said = capsys.readouterr()
     assert said.out == "Half\n"
     assert said.err.endswith("stopped by you\n")
@@ -144,7 +150,7 @@ def test_ctrl_c_leaves_a_whole_object(capsys: pytest.CaptureFixture[str]) -> Non
     engine.enqueue(["One."])
     engine.enqueue(["Half", 60.0])
     interrupt_when_asked(engine, count=2)
-    assert ask(read_ask(words("First --then Second --then Third --json")), engine) == 130
+    assert hold(engine, read_ask(words("First --then Second --then Third --json"))) == 130
     turns = json.loads(capsys.readouterr().out)["turns"]
     assert [(turn["answer"], turn["end"]) for turn in turns] == [
         ("One.", "eos"),
@@ -158,7 +164,7 @@ def test_ctrl_c_before_the_first_word_is_a_stopped_answer_too(
     engine = FakeEngine()
     engine.enqueue([60.0])
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    assert ask(read_ask(words("First --json")), engine) == 130
+    assert hold(engine, read_ask(words("First --json"))) == 130
     (turn,) = json.loads(capsys.readouterr().out)["turns"]
     assert (turn["answer"], turn["end"]) == ("", "stopped")
 
@@ -168,11 +174,13 @@ import sys
 from terminal.arguments import read_ask
 from terminal.ask import ask
 from terminal.border import run_guarded
+from terminal.interruption import Interruption
 from tests.fakes import FakeEngine
 
 engine = FakeEngine()
 engine.enqueue(["Half ", "an answer", 60.0])
-sys.exit(run_guarded(lambda: ask(read_ask(["Q"]), engine)))
+with Interruption() as interruption:
+    sys.exit(run_guarded(lambda: ask(read_ask(["Q"]), engine, interruption)))
 """
 
 
