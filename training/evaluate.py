@@ -1,0 +1,178 @@
+"""Accuracy per kind: `python -m training.evaluate [--checkpoint DIR] [--samples N] [--set SET]`.
+
+Greedy answers of transformers' own class, right when equal word for word; a box is right when its
+name is and it overlaps the true one by half (intersection over union). Weights in float32.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import InternVLForConditionalGeneration
+
+from training.network import DEVIATION, MEAN
+from training.sequences import encode_prompt
+from training.tokenizer import BUNDLED, Codec
+from training.trials import DECLINED, KINDS, SETS, Trial, make_trials
+
+BATCH = 32
+LONGEST_ANSWER = 100
+BOX = re.compile(r"^<ref>(.+)</ref><box>\[\[(\d+), (\d+), (\d+), (\d+)\]\]</box>$")
+OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial and what the model said."""
+
+    trial: Trial
+    answer: str
+
+    @property
+    def is_right(self) -> bool:
+        return (
+            self.answer == self.trial.wanted or overlap(self.answer, self.trial.wanted) >= OVERLAP
+        )
+
+
+def overlap(answer: str, wanted: str) -> float:
+    """Intersection over union of two boxes of the same name, zero for anything else."""
+    said, true = BOX.match(answer), BOX.match(wanted)
+    if said is None or true is None or said[1] != true[1]:
+        return 0.0
+    ours, theirs = ([int(part[place]) for place in range(2, 6)] for part in (said, true))
+    width = min(ours[2], theirs[2]) - max(ours[0], theirs[0])
+    height = min(ours[3], theirs[3]) - max(ours[1], theirs[1])
+    shared = max(0, width) * max(0, height)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (ours, theirs))
+    return shared / max(1, areas - shared)
+
+
+class Examinee:
+    """A checkpoint that answers trials greedily."""
+
+    def __init__(self, folder: Path = BUNDLED) -> None:
+        self.codec = Codec(folder)
+        self.model = InternVLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.model.eval()
+
+    def answer(self, trials: Iterable[Trial]) -> list[Result]:
+        """All trials, those of like length together."""
+        ordered = sorted(trials, key=lambda trial: len(encode_prompt(self.codec, trial.dialogue)))
+        results = []
+        for start in range(0, len(ordered), BATCH):
+            batch = ordered[start : start + BATCH]
+            answers = self._generate(batch)
+            results += [Result(*pair) for pair in zip(batch, answers, strict=True)]
+        return results
+
+    @torch.inference_mode()
+    def _generate(self, trials: list[Trial]) -> list[str]:
+        prompts = [encode_prompt(self.codec, trial.dialogue) for trial in trials]
+        length = max(map(len, prompts))
+        padding = self.codec.special["<|endoftext|>"]
+        ids = torch.tensor([[padding] * (length - len(ids)) + ids for ids in prompts])
+        seen = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts])
+        tiles = [tile for trial in trials for tile in trial.tiles]
+        pictures = {"pixel_values": normalise(tiles)} if tiles else {}
+        written = self.model.generate(
+            input_ids=ids,
+            attention_mask=seen,
+            max_new_tokens=LONGEST_ANSWER,
+            do_sample=False,
+            **pictures,
+        )
+        return [self._read(row) for row in written[:, length:].tolist()]
+
+    def _read(self, ids: list[int]) -> str:
+        ends = {self.codec.special["<|im_end|>"], self.codec.special["<|endoftext|>"]}
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        return self.codec.decode(ids[:end])
+
+
+def normalise(tiles: list[np.ndarray]) -> torch.Tensor:
+    """uint8 tiles to float32 [T, 3, H, W]."""
+    pixels = torch.from_numpy(np.stack(tiles)).float() / 255
+    return ((pixels - torch.tensor(MEAN)) / torch.tensor(DEVIATION)).permute(0, 3, 1, 2)
+
+
+def share_right(results: list[Result]) -> float:
+    """Percent."""
+    return 100 * sum(result.is_right for result in results) / len(results)
+
+
+def measure(
+    examinee: Examinee, kinds: Iterable[str], sets: Iterable[str], samples: int, seed: int
+) -> dict[tuple[str, str], list[Result]]:
+    """The results of each kind in each set."""
+    measured: dict[tuple[str, str], list[Result]] = {}
+    chosen = list(kinds)
+    for which in sets:
+        trials = [t for kind in chosen for t in make_trials(kind, which, samples, seed)]
+        for result in examinee.answer(trials):
+            measured.setdefault((result.trial.kind, which), []).append(result)
+    return measured
+
+
+HEADINGS = {"seeds": "unseen seeds", "renderer": "second renderer", "wordings": "unseen wordings"}
+
+
+def write_table(measured: dict[tuple[str, str], list[Result]], samples: int) -> str:
+    """Markdown: what is offered, then what is declined."""
+    sets = [which for which in SETS if any(key[1] == which for key in measured)]
+    lines = [
+        f"Percent right of {samples} answers each.",
+        "",
+        "| kind | " + " | ".join(HEADINGS[which] for which in sets) + " |",
+        "|---|" + "---:|" * len(sets),
+    ]
+    for declined in (False, True):
+        kinds = [kind for kind in KINDS if (kind in DECLINED) == declined]
+        kinds = [kind for kind in kinds if any((kind, which) in measured for which in sets)]
+        for kind in kinds:
+            cells = [f"{share_right(measured[kind, which]):.0f}" for which in sets]
+            lines.append(f"| {'declines ' if declined else ''}{kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=BUNDLED)
+    parser.add_argument("--samples", type=int, default=60, help="of each kind and set")
+    parser.add_argument("--set", choices=SETS, action="append", help="may be given several times")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="may be given several times")
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--wrong", action="store_true", help="show every wrong answer")
+    parser.add_argument("--card", action="store_true", help="write the table into the card")
+    chosen = parser.parse_args()
+    kinds, sets = chosen.kind or list(KINDS), chosen.set or list(SETS)
+    measured = measure(Examinee(chosen.checkpoint), kinds, sets, chosen.samples, chosen.seed)
+    table = write_table(measured, chosen.samples)
+    print(table)
+    if chosen.wrong:
+        for result in (result for results in measured.values() for result in results):
+            if not result.is_right:
+                asked = result.trial.dialogue.turns[-1][0]
+                print(
+                    f"{result.trial.kind}: {asked}\n  + {result.trial.wanted}\n  - {result.answer}"
+                )
+    if chosen.card:
+        write_into_card(chosen.checkpoint / "README.md", table)
+
+
+def write_into_card(card: Path, table: str) -> None:
+    """Replace what stands between the card's two marks."""
+    text = card.read_text(encoding="utf-8")
+    before, rest = text.split("<!-- accuracy -->\n", 1)
+    _, after = rest.split("<!-- end of accuracy -->", 1)
+    card.write_text(
+        f"{before}<!-- accuracy -->\n{table}\n<!-- end of accuracy -->{after}", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
