@@ -5,12 +5,10 @@ puts them in by id; text of people, files and models goes through a second token
 same vocabulary but has never heard of them. Nothing here knows what a prompt looks like.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -77,26 +75,28 @@ def mend(text: str) -> str:
 def read_tokens(folder: Path) -> Tokens:
     """The tokenizer in `folder`: tokenizer.json, or Qwen2's vocab.json with merges.txt.
 
-    Raises `BadCheckpoint` when there is neither, or when they cannot be read.
+    Raises `BadCheckpoint` when there is neither, when they cannot be read, or when they are not
+    of the kind that every InternVL since 2.5 has.
     """
     added = read_added_tokens(folder)
     try:
-        if (folder / "tokenizer.json").is_file():
-            tokenizer, plain = _read_whole(folder / "tokenizer.json", added)
-        else:
-            tokenizer, plain = _read_parts(folder, added)
-    except BadCheckpoint:
-        raise
+        tokenizer = _read_whole(folder) or _read_parts(folder)
     except Exception as error:  # the library raises bare Exceptions for files it cannot read
         raise BadCheckpoint(
             f"The tokenizer in {folder} cannot be read ({error}).", "Download the checkpoint again."
         ) from error
+    if tokenizer is None:
+        raise _no_tokenizer(folder)
+    for number, token in tokenizer.get_added_tokens_decoder().items():
+        added[token.content] = Added(number, token.special)
     _extend(tokenizer, added, folder)
-    return Tokens(tokenizer, plain, added)
+    plain = _plain_of(tokenizer, folder)
+    _require_plain(plain, added, folder)
+    return Tokens(tokenizer, plain, dict(sorted(added.items(), key=lambda item: item[1].id)))
 
 
 def read_added_tokens(folder: Path) -> dict[str, Added]:
-    """Every added token that any file of the tokenizer names, by ascending id."""
+    """Added tokens that the small files name; where these name none, those of tokenizer.json."""
     found: dict[str, Added] = {}
     try:
         for content, number in read_json(folder / "added_tokens.json").items():
@@ -104,32 +104,25 @@ def read_added_tokens(folder: Path) -> dict[str, Added]:
         decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
         for number, token in decoder.items():
             found[token["content"]] = Added(int(number), bool(token.get("special", True)))
-        for token in read_json(folder / "tokenizer.json").get("added_tokens", []):
+        # Some 10 MB in real checkpoints: a second that the small files save.
+        for token in () if found else read_json(folder / "tokenizer.json").get("added_tokens", ()):
             found[token["content"]] = Added(int(token["id"]), bool(token["special"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise broken(folder / "tokenizer_config.json") from error
-    return dict(sorted(found.items(), key=lambda item: item[1].id))
+    return found
 
 
-def _read_whole(path: Path, added: Mapping[str, Added]) -> tuple[Tokenizer, Tokenizer]:
-    content = read_json(path)
-    tokenizer = Tokenizer.from_str(json.dumps(content))
-    content |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    content["model"]["vocab"] = _without(content["model"]["vocab"], added)
-    return tokenizer, Tokenizer.from_str(json.dumps(content))
+def _read_whole(folder: Path) -> Tokenizer | None:
+    path = folder / "tokenizer.json"
+    return Tokenizer.from_str(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _read_parts(folder: Path, added: Mapping[str, Added]) -> tuple[Tokenizer, Tokenizer]:
+def _read_parts(folder: Path) -> Tokenizer | None:
+    """Qwen2's tokenizer: composed Unicode, cut into words, as bytes."""
     files = folder / "vocab.json", folder / "merges.txt"
     if not all(file.is_file() for file in files):
-        raise _no_tokenizer(folder)
+        return None
     vocab, merges = BPE.read_file(*(str(file) for file in files))
-    plain = _build(_without(vocab, added), merges)
-    return _build(vocab, merges), plain
-
-
-def _build(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """Qwen2's tokenizer: composed Unicode, cut into words, as bytes."""
     tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -142,20 +135,39 @@ def _build(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
     return tokenizer
 
 
-def _without(vocab: Mapping[str, int], added: Mapping[str, Added]) -> dict[str, Any]:
-    """A vocabulary in which no added token can be found by its spelling either."""
-    return {piece: number for piece, number in vocab.items() if piece not in added}
-
-
 def _extend(tokenizer: Tokenizer, added: Mapping[str, Added], folder: Path) -> None:
     """Make every added token known to `tokenizer`, under its own id."""
-    for content, token in added.items():
+    for content, token in sorted(added.items(), key=lambda item: item[1].id):
         if tokenizer.token_to_id(content) is None:
             tokenizer.add_tokens([AddedToken(content, special=token.special, normalized=False)])
         if tokenizer.token_to_id(content) != token.id:
             raise BadCheckpoint(
                 f"The files of the tokenizer in {folder} disagree on the id of {content}.",
                 "Download the checkpoint again.",
+            )
+
+
+def _plain_of(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    """A tokenizer of the same vocabulary, which is shared, that knows no added token."""
+    if not isinstance(tokenizer.model, BPE):
+        raise BadCheckpoint(
+            f"The tokenizer in {folder} is not Qwen's kind (byte-level BPE).",
+            "Give an InternVL3 checkpoint.",
+        )
+    plain = Tokenizer(tokenizer.model)
+    plain.normalizer = tokenizer.normalizer
+    plain.pre_tokenizer = tokenizer.pre_tokenizer
+    return plain
+
+
+def _require_plain(plain: Tokenizer, added: Mapping[str, Added], folder: Path) -> None:
+    """Raise `BadCheckpoint` if an added token is also a word that text can spell."""
+    signs = {token.id for token in added.values()}
+    for content in added:
+        if not signs.isdisjoint(plain.encode(content, add_special_tokens=False).ids):
+            raise BadCheckpoint(
+                f"In the tokenizer in {folder}, plain text can spell the sign {content}.",
+                "Give an InternVL3 checkpoint.",
             )
 
 

@@ -15,6 +15,7 @@ from tests.backend.checkpoint.folders import (
     GOLDEN,
     ODD_TOKENS,
     ORIGINAL,
+    ORIGINALS,
     change_json,
     copy_small_files,
     with_odd_tokens,
@@ -110,17 +111,27 @@ def test_no_added_token_comes_from_text(tokens: Tokens):
             assert tokens.tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
-def test_a_token_of_the_vocabulary_itself_is_no_way_round(tmp_path: Path):
+def test_a_sign_that_text_can_spell_is_refused(tmp_path: Path):
     folder = copy_small_files(FOLDERS[-1], tmp_path / "copy")
     path = folder / "tokenizer.json"
     model = json.loads(path.read_text("utf-8"))["model"]
     model["vocab"] |= read_tokens(folder).added
+    change_json(path, model=model)
+    read_tokens(folder)  # standing in the vocabulary is harmless, as no merge leads there
     words = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     words["trim_offsets"] = True
     change_json(path, model=model | {"ignore_merges": True}, pre_tokenizer=words)
-    tokens = read_tokens(folder)
-    assert len(tokens.encode_plain("<img>")) > 1
-    assert not set(tokens.encode_plain("<img>")) & set(tokens.added.values())
+    with pytest.raises(BadCheckpoint, match="can spell the sign"):
+        read_tokens(folder)
+
+
+def test_another_kind_of_tokenizer_is_refused(tmp_path: Path):
+    folder = copy_small_files(FOLDERS[-1], tmp_path / "copy")
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    tokenizer = {"model": model, "added_tokens": []}
+    change_json(folder / "tokenizer.json", **tokenizer)
+    with pytest.raises(BadCheckpoint, match="not Qwen's kind"):
+        read_tokens(folder)
 
 
 def test_halves_of_surrogate_pairs_are_mended():
@@ -128,6 +139,16 @@ def test_halves_of_surrogate_pairs_are_mended():
     assert mend("a\ud800b\udc00") == "a\ufffdb\ufffd"
     assert mend("\ud83d\ude00 😀") == "😀 😀"
     assert tokens.encode_plain("x\udfff") == tokens.encode_plain("x\ufffd")
+
+
+@pytest.mark.parametrize("folder", ORIGINALS, ids=lambda folder: folder.name)
+def test_recorded_answers_are_decoded_as_the_card_returned_them(folder: Path):
+    cases = json.loads((folder / "expected.json").read_text("utf-8"))["cases"]
+    turns = [turn for case in cases for turn in case.get("turns", ())]
+    assert len(turns) == 11
+    tokens = read_tokens(folder)
+    for turn in turns:
+        assert tokens.decode(turn["ids"]).strip() == turn["response"]
 
 
 def test_special_tokens_that_are_written_out_are_left_out():
