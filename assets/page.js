@@ -60,7 +60,8 @@
     dialog.className = 'enlarged';
     dialog.setAttribute('aria-label', shown.alt);
     const image = document.createElement('img');
-    image.src = picture.dataset.enlarge || shown.src;
+    image.src = picture.dataset.enlarge;
+    image.onerror = () => { image.onerror = null; image.src = shown.src; };  // HEIC and the like
     image.alt = shown.alt;
     const close = document.createElement('button');
     close.type = 'button';

@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.media.reader import MediaReader
-from backend.media.recognise import attach
 from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from backend.conversation import Attachment
 from backend.errors import EngineError
+from backend.media.reader import MediaReader
+from backend.media.recognise import attach
 
 FOLDER = Path(__file__).parent.parent / "assets" / "examples"
 ABILITIES = "abilities.md"  # beside a checkpoint: what it can and cannot, in a few sentences

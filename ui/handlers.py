@@ -7,6 +7,7 @@ because Gradio can end a handler only at a yield or an await.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -19,14 +20,15 @@ from backend.errors import BadInput, BadQuestion, EngineError
 from backend.prompt.compose import Composer
 from ui import words
 from ui.boxes_overlay import draw_overlay
+from ui.cards import Draft
 from ui.choices import Choices, read_choices
 from ui.examples import Example
 from ui.messages import show, show_live
 from ui.panels import draw_finished, draw_notice, draw_progress
-from ui.sessions import Draft, Session, Sessions
+from ui.sessions import Session, Sessions
 from ui.tray import draw_tray
 from ui.uploads import accepted, draw_card
-from ui.view import View, shown
+from ui.view import STAYS, View, shown
 
 FLUSH_S = 0.05  # 20 looks a second: smooth to the eye, little work for the server
 SILENCE_S = 0.2  # at least this often a handler yields, so that a closed tab can end it
@@ -183,21 +185,14 @@ class ChatHandlers:
         self, session: Session, stream: Stream
     ) -> AsyncGenerator[tuple[str, View], None]:
         """The text so far and what it changes on the page, until the stream ends."""
-        text, shown_line, quiet = "", "", 0.0
+        text, last, yielded_at = "", "", 0.0
         while (piece := stream.take(0)) is not None:
             text += piece
             line = draw_progress(stream.progress, self._engine.status(), session.tiles)
-            if piece:
-                yield text, View(live=show_live(text), progress=line)
-            elif line != shown_line:
-                yield text, View(progress=line)
-            elif quiet >= SILENCE_S:
-                yield text, View()
-            else:
-                quiet += FLUSH_S
-                await asyncio.sleep(FLUSH_S)
-                continue
-            shown_line, quiet = line, 0.0
+            now = time.monotonic()
+            if piece or line != last or now - yielded_at >= SILENCE_S:
+                last, yielded_at = line, now
+                yield text, View(live=show_live(text) if piece else STAYS, progress=line)
             await asyncio.sleep(FLUSH_S)
 
     def _begun(self, session: Session, asked: Conversation) -> View:
@@ -253,11 +248,8 @@ class ChatHandlers:
                     continue  # the engine will say what is wrong with it
 
     def _draw_boxes(self, session: Session, answer: Answer) -> None:
-        composer = self._composer()
-        if composer is None:
-            return
         try:
-            overlay = draw_overlay(session.conversation, composer.media)
+            overlay = draw_overlay(session.conversation)
         except Exception:  # a picture beside the answer must never cost the answer
             logger.exception("drawing boxes failed")
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.conversation import Answer, Attachment, Conversation, Statistics, Turn
 from ui import words
-from ui.sessions import Card
+from ui.cards import Card, Overlay
 from ui.tray import draw_files, draw_picture
 
 Message = dict[str, Any]
@@ -28,7 +28,7 @@ CODE_OR_PICTURE = re.compile(
 def show(
     conversation: Conversation,
     cards: dict[Attachment, Card],
-    overlays: dict[Answer, str] | None = None,
+    overlays: dict[Answer, Overlay] | None = None,
 ) -> list[Message]:
     """The whole chat. `overlays` are pictures with boxes, by the answer that named the boxes."""
     return [
@@ -37,7 +37,7 @@ def show(
 
 
 def show_turn(
-    turn: Turn, cards: dict[Attachment, Card], overlays: dict[Answer, str]
+    turn: Turn, cards: dict[Attachment, Card], overlays: dict[Answer, Overlay]
 ) -> list[Message]:
     """A question, and its answer with the line under it once there is one."""
     shown = [markup("user", draw_question(turn, cards))]
@@ -53,12 +53,19 @@ def draw_question(turn: Turn, cards: dict[Attachment, Card]) -> str:
     return f'<div class="question">{draw_files(turn.attachments, cards)}{said}</div>'
 
 
-def draw_foot(answer: Answer, overlay: str | None) -> str:
+def draw_foot(answer: Answer, overlay: Overlay | None) -> str:
     """What stands under an answer: the picture with its boxes, and what it cost."""
     picture = ""
     if overlay:
-        picture = f'<div class="boxes">{draw_picture(overlay, words.BOXES)}</div>'
+        picture = draw_boxes(overlay)
     return f"{picture}{draw_statistics(answer.statistics)}"
+
+
+def draw_boxes(overlay: Overlay) -> str:
+    """The picture with numbered boxes, and what each of them is."""
+    legend = "".join(f"<li>{escape(line)}</li>" for line in overlay.legend)
+    picture = draw_picture(overlay.path, words.boxes_on(overlay.picture))
+    return f'<figure class="boxes">{picture}<ol>{legend}</ol></figure>'
 
 
 def draw_statistics(statistics: Statistics | None) -> str:

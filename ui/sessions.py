@@ -12,35 +12,9 @@ from dataclasses import dataclass, field
 
 from backend.conversation import Answer, Attachment, Conversation, Request
 from backend.engine import Engine, Stream
+from ui.cards import Card, Draft, Overlay
 
 MOST_SESSIONS = 200  # the least recently used idle one is forgotten first
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """How a file is shown: its preview pictures (paths of small JPEGs) and what is said of them.
-
-    An image has one preview and `facts` as "9 tiles"; a video one preview for each frame that is
-    sent, with `times` in seconds. `tiles` counts what the model reads.
-    """
-
-    previews: tuple[str, ...] = ()
-    times: tuple[float, ...] = ()
-    tiles: int = 0
-    size: tuple[int, int] = (0, 0)
-    grid: tuple[int, int] = (0, 0)
-    duration_s: float = 0.0
-    notice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A dropped file that waits for its question; a refused one has no attachment but a problem."""
-
-    key: int
-    name: str
-    attachment: Attachment | None = None
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -51,7 +25,7 @@ class Session:
     conversation: Conversation = Conversation()
     drafts: tuple[Draft, ...] = ()
     cards: dict[Attachment, Card] = field(default_factory=dict)
-    overlays: dict[Answer, str] = field(default_factory=dict)  # paths of pictures with boxes
+    overlays: dict[Answer, Overlay] = field(default_factory=dict)
     typed: str = ""
     tiles: int = 0  # of the question being answered
     said: str = ""  # the model's line as last shown

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from backend.conversation import MOST_FRAMES, MOST_TILES, Attachment, Kind
 from ui import words
-from ui.sessions import Card, Draft
+from ui.cards import Card, Draft
 
 
 def draw_tray(drafts: tuple[Draft, ...], cards: dict[Attachment, Card]) -> str:
@@ -45,7 +45,7 @@ def draw_image(draft: Draft, card: Card | None) -> str:
         return f'<div class="what"><b>{name}</b><span>{words.PENDING}</span></div>'
     field = draw_field(draft, "max_tiles", words.TILES_AT_MOST, draft.attachment.max_tiles)
     return (
-        f"{draw_picture(card.previews[0], draft.name, words.count(card.tiles, 'tile'))}"
+        f"{draw_whole(draft.attachment, card)}"
         f'<div class="what"><b title="{name}">{name}</b>{describe(card)}{field}</div>'
     )
 
@@ -104,14 +104,19 @@ def draw_sent(file: Attachment, card: Card | None) -> str:
     if file.kind is Kind.VIDEO:
         head = f"<b>{escape(file.name)}</b> {words.count(card.tiles, 'frame')}"
         return f'<div class="film"><p>{head}</p>{draw_strip(card, file.name)}</div>'
-    return draw_picture(card.previews[0], file.name, words.count(card.tiles, "tile"))
+    return draw_whole(file, card)
 
 
-def draw_picture(path: str, name: str, badge: str = "") -> str:
-    """A picture that a click enlarges."""
+def draw_whole(file: Attachment, card: Card) -> str:
+    """A picture with its tiles."""
+    return draw_picture(card.previews[0], file.name, words.count(card.tiles, "tile"), file.path)
+
+
+def draw_picture(path: str, name: str, badge: str = "", large: str = "") -> str:
+    """A preview that a click enlarges, to the file `large` where there is one."""
     mark = f'<span class="badge">{badge}</span>' if badge else ""
     return (
-        f'<button type="button" class="picture" data-enlarge '
+        f'<button type="button" class="picture" data-enlarge="{url_of(large or path)}" '
         f'aria-label="{words.ENLARGE} {escape(name)}">'
         f'<img src="{url_of(path)}" alt="{escape(name)}">{mark}</button>'
     )

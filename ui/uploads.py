@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backend.media.reader import ImageLook, MediaReader
-from backend.media.recognise import attach
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from backend.conversation import Attachment, Kind
 from backend.errors import BadFile, BadSetting, EngineError
-from ui.sessions import Card, Draft, Session
+from backend.media.reader import ImageLook, MediaReader
+from backend.media.recognise import attach
+from ui.cards import Card, Draft
+from ui.sessions import Session
 
 MOST_FILES = 64  # in the box at once; what fits the context is told by the budget
 

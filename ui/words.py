@@ -4,8 +4,6 @@ Constants are fixed texts; functions put numbers into sentences. Nothing here is
 is escaped: whoever draws a word escapes it.
 """
 
-from collections.abc import Iterable
-
 from backend.conversation import End, Statistics
 from backend.engine import Stage, State, Status
 from backend.prompt.budget import Budget
@@ -73,7 +71,6 @@ BROKEN_ADVICE = "Your question is back in the box; try again. If it stays, resta
 EMPTY_QUESTION = "There is no question yet."
 EMPTY_QUESTION_ADVICE = "Write one, or add a picture and ask about it."
 OVER_BUDGET = "too much"
-BOXES = "The picture with the boxes of the answer"
 
 
 def count(number: int, noun: str) -> str:
@@ -160,6 +157,12 @@ def tiles_of(columns: int, rows: int, tiles: int) -> str:
     return f"{grid} + {THUMBNAIL}" if tiles > columns * rows else grid
 
 
-def listed(names: Iterable[str]) -> str:
-    """`a.png, b.png`."""
-    return ", ".join(names)
+def boxes_on(picture: str) -> str:
+    """What the picture under an answer shows."""
+    return f"{picture} with the boxes of the answer"
+
+
+def box_line(name: str, corners: tuple[int, int, int, int]) -> str:
+    """One box: its name and its corners, px."""
+    left, top, right, bottom = corners
+    return f"{name or 'unnamed'} · {left}, {top} – {right}, {bottom} px"
