@@ -1,7 +1,11 @@
 """Finding a checkpoint: every name a person may give, and every way in which it may be missing."""
 
 import json
+import os
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -208,3 +212,32 @@ def test_a_file_that_is_no_weights_is_told(folder: Path, content: bytes):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(BadCheckpoint, match="not a file of weights"):
         find_checkpoint(str(folder))
+
+
+def find_offline(hub_home: Path) -> subprocess.CompletedProcess[str]:
+    """Ask for 2B in a process that may not use the network, with the hub's real client."""
+    program = (
+        "from backend.checkpoint.find import find_checkpoint\n"
+        "from backend.errors import BadCheckpoint\n"
+        "try:\n"
+        "    print(find_checkpoint('2B').name)\n"
+        "except BadCheckpoint as error:\n"
+        "    print(error)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub_home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, folder: Path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "home" / "hub" / "models--OpenGVLab--InternVL3-2B-hf"
+    assert "cannot be reached" in find_offline(tmp_path / "home").stdout
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    assert find_offline(tmp_path / "home").stdout.strip() == commit
