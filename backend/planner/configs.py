@@ -34,13 +34,18 @@ def shape_of(config: Config, name: str) -> Shape:
     """The shape a parsed config.json describes.
 
     Raises `BadCheckpoint` for another family, a language part that this project does not load,
-    and numbers that are missing or make no sense.
+    weights saved quantised, and numbers that are missing or make no sense.
     """
     layout = str(config.get("model_type"))
     if layout not in _LAYOUTS:
         raise BadCheckpoint(
             f"{name} is a model of type {layout!r}, not an InternVL.",
             "Give an InternVL3 checkpoint.",
+        )
+    if config.get("quantization_config"):
+        raise BadCheckpoint(
+            f"The weights of {name} were saved quantised, which cannot be planned.",
+            "Choose the checkpoint it was made from, and quantise on loading.",
         )
     try:
         return _LAYOUTS[layout](config, name)

@@ -4,14 +4,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import InternVLForConditionalGeneration
 
+from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.errors import BadSetting
 from backend.local.device_map import card_layers, make_device_map
+from backend.planner.configs import read_shape
 from backend.planner.costs import Demand
-from backend.planner.devices import CPU, GB, Device, Machine, make_gpus
+from backend.planner.devices import CPU, DISK, GB, Device, Machine, make_gpus
 from backend.planner.plan import Strategy, plan_devices
-from backend.planner.shapes import LAYERS
+from backend.planner.shapes import LAYERS, Shape
 from backend.planner.sizes import SIZES
+from tests.backend.planner.real_models import build, config_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "device_map_card.json"
 CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -69,3 +74,31 @@ def test_the_planner_is_imported_without_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "False"
+
+
+def test_a_checkpoint_partly_on_the_disk_answers_as_one_in_memory(tmp_path: Path) -> None:
+    demand = Demand(read_shape(BUNDLED_FOLDER), context=512)
+    needed = plan_devices(demand, Machine(cpu=Device(CPU, GB))).used_bytes
+    scarce = Machine(cpu=Device(CPU, needed - 1), disk=Device(DISK, GB))
+    plan = plan_devices(demand, scarce, may_offload=True)
+    device_map = make_device_map(plan)
+    assert plan.fits
+    assert set(device_map.values()) == {"cpu", "disk"}
+    ids = torch.arange(1, 9)[None]
+    logits = []
+    for placed in (None, device_map):
+        model = InternVLForConditionalGeneration.from_pretrained(
+            BUNDLED_FOLDER, dtype=torch.float32, device_map=placed, offload_folder=tmp_path
+        )
+        with torch.inference_mode():
+            logits.append(model(input_ids=ids).logits)
+    assert model.hf_device_map == device_map
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=lambda shape: shape.name)
+def test_every_parameter_and_buffer_is_placed_by_exactly_one_entry(shape: Shape) -> None:
+    device_map = make_device_map(plan_devices(Demand(shape), Machine(make_gpus(80, 80, 80))))
+    model = build(config_of(shape), torch.bfloat16, "meta")
+    for name in (*dict(model.named_parameters()), *dict(model.named_buffers())):
+        assert sum(name.startswith(f"{module}.") for module in device_map) == 1, name

@@ -62,6 +62,7 @@ def test_a_missing_vision_config_means_the_300m_tower() -> None:
         (with_text(num_hidden_layers=0), "0"),
         (with_text(num_hidden_layers="24"), "'24'"),
         (with_text(hidden_size=None), "None"),
+        (hf(quantization_config={"quant_method": "awq"}), "quantised"),
         (hf(vision_config={"image_size": [448, 224]}), "square"),
     ],
     ids=lambda value: value if isinstance(value, str) else "config",
