@@ -1,0 +1,88 @@
+"""The model card's way, written anew from what it does: the rival of most measurements.
+
+It cuts and transforms tile by tile, reads videos with decord in this process, starts a thread for
+each answer and reads it through a stock `TextIteratorStreamer`, with no way to stop.
+
+Source: "Inference with Transformers" of the InternVL3 model card; what torchvision 0.26 does for
+`T.ToTensor` and `T.Normalize` is written out, since it is not needed otherwise.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, InternVLForConditionalGeneration, TextIteratorStreamer
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green, blue
+TILE = 448  # px
+MAX_TILES = 12
+
+
+def load_image(path: Path, tile: int = TILE, max_tiles: int = MAX_TILES) -> torch.Tensor:
+    """Pixels of an image, float32 [tiles, 3, tile, tile], the thumbnail last."""
+    image = Image.open(path).convert("RGB")
+    return torch.stack([transform(part) for part in cut(image, tile, max_tiles)])
+
+
+def cut(image: Image.Image, tile: int, max_tiles: int) -> list[Image.Image]:
+    """The image's tiles, each a picture of its own."""
+    columns, rows = closest_grid(image.width, image.height, max_tiles, tile)
+    resized = image.resize((columns * tile, rows * tile))
+    tiles = []
+    for number in range(columns * rows):
+        left, top = number % columns * tile, number // columns * tile
+        tiles.append(resized.crop((left, top, left + tile, top + tile)))
+    if len(tiles) != 1:
+        tiles.append(image.resize((tile, tile)))
+    return tiles
+
+
+def closest_grid(width: int, height: int, max_tiles: int, tile: int) -> tuple[int, int]:
+    """The grid nearest in proportions; a later equal one wins if the image fills half of it."""
+    grids = {
+        (columns, rows)
+        for columns in range(1, max_tiles + 1)
+        for rows in range(1, max_tiles + 1)
+        if columns * rows <= max_tiles
+    }
+    best, least = (1, 1), float("inf")
+    for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+        difference = abs(width / height - columns / rows)
+        fills = width * height > 0.5 * tile * tile * columns * rows
+        if difference < least or (difference == least and fills):
+            best, least = (columns, rows), difference
+    return best
+
+
+def transform(part: Image.Image) -> torch.Tensor:
+    """One tile as the card's `T.Compose` gives it: float32 [3, height, width]."""
+    pixels = torch.from_numpy(np.array(part, np.uint8, copy=True))
+    scaled = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    return scaled.clone().sub_(mean).div_(std)
+
+
+class CardChat:
+    """Answers in a thread of its own for each question; whoever reads may go, it goes on."""
+
+    def __init__(self, network: InternVLForConditionalGeneration, folder: Path) -> None:
+        self._network = network
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def begin(self, ids: torch.Tensor, tokens: int) -> threading.Thread:
+        """Begin an answer of `tokens` tokens to a prompt [1, length]; returns at once."""
+        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True)
+        choices = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "max_new_tokens": tokens,
+            "do_sample": False,
+            "pad_token_id": 0,
+            "streamer": streamer,
+        }
+        thread = threading.Thread(target=self._network.generate, kwargs=choices)
+        thread.start()
+        return thread
