@@ -78,7 +78,7 @@ def read_tokens(folder: Path) -> Tokens:
     Raises `BadCheckpoint` when there is neither, when they cannot be read, or when they are not
     of the kind that every InternVL since 2.5 has.
     """
-    added = read_added_tokens(folder)
+    added = _read_small_files(folder)
     try:
         tokenizer = _read_whole(folder) or _read_parts(folder)
     except Exception as error:  # the library raises bare Exceptions for files it cannot read
@@ -96,7 +96,18 @@ def read_tokens(folder: Path) -> Tokens:
 
 
 def read_added_tokens(folder: Path) -> dict[str, Added]:
-    """Added tokens that the small files name; where these name none, those of tokenizer.json."""
+    """Added tokens that any file of the tokenizer names, read without building it."""
+    found = _read_small_files(folder)
+    try:
+        for token in read_json(folder / "tokenizer.json").get("added_tokens", ()):
+            found[token["content"]] = Added(int(token["id"]), bool(token["special"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise broken(folder / "tokenizer.json") from error
+    return found
+
+
+def _read_small_files(folder: Path) -> dict[str, Added]:
+    """Added tokens that are named beside tokenizer.json."""
     found: dict[str, Added] = {}
     try:
         for content, number in read_json(folder / "added_tokens.json").items():
@@ -104,9 +115,6 @@ def read_added_tokens(folder: Path) -> dict[str, Added]:
         decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
         for number, token in decoder.items():
             found[token["content"]] = Added(int(number), bool(token.get("special", True)))
-        # Some 10 MB in real checkpoints: a second that the small files save.
-        for token in () if found else read_json(folder / "tokenizer.json").get("added_tokens", ()):
-            found[token["content"]] = Added(int(token["id"]), bool(token["special"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise broken(folder / "tokenizer_config.json") from error
     return found

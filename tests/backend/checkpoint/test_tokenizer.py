@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.checkpoint.tokenizer import Tokens, mend, read_tokens
+from backend.checkpoint.tokenizer import Tokens, mend, read_added_tokens, read_tokens
 from backend.errors import BadCheckpoint
 from tests.backend.checkpoint.folders import (
     FOLDERS,
@@ -123,6 +123,22 @@ def test_a_sign_that_text_can_spell_is_refused(tmp_path: Path):
     change_json(path, model=model | {"ignore_merges": True}, pre_tokenizer=words)
     with pytest.raises(BadCheckpoint, match="can spell the sign"):
         read_tokens(folder)
+
+
+def test_no_file_of_the_tokenizer_is_the_only_one_that_counts(tmp_path: Path):
+    folder = copy_small_files(FOLDERS[-1], tmp_path / "copy")
+    whole = dict(read_tokens(folder).added)
+    (folder / "added_tokens.json").write_text(json.dumps({"<img>": whole["<img>"]}), "utf-8")
+    assert dict(read_tokens(folder).added) == whole
+    assert {token: added.id for token, added in read_added_tokens(folder).items()} == whole
+
+
+@pytest.mark.parametrize("name", ["added_tokens.json", "tokenizer_config.json", "tokenizer.json"])
+def test_added_tokens_of_another_shape_are_told(tmp_path: Path, name: str):
+    wrong = {"added_tokens_decoder": [1], "added_tokens": [1], "<img>": None}
+    (tmp_path / name).write_text(json.dumps(wrong), "utf-8")
+    with pytest.raises(BadCheckpoint, match="cannot be read"):
+        read_added_tokens(tmp_path)
 
 
 def test_another_kind_of_tokenizer_is_refused(tmp_path: Path):
