@@ -60,12 +60,13 @@ def index_video(ask: Ask) -> Index:
         fps = float(stream.average_rate or stream.guessed_rate or 0)
     fps = fps or (count / (duration * tick_s) if duration * tick_s > 0 else 1.0)
     pts, marks = np.array(packets.pts, np.int64), np.array(packets.marks, np.uint8)
+    closed = _is_closed(pts, marks)
     order = np.argsort(pts, kind="stable")
     ordered = packets.stamped and bool((np.diff(pts[order]) > 0).all())
     if not ordered:
         pts, marks, order, tick_s = np.arange(count), marks * 0, np.arange(count), 1 / fps
     width, height = _shown_size(ask)
-    return Index(Head(width, height, fps, tick_s, ordered), pts[order], marks[order])
+    return Index(Head(width, height, fps, tick_s, ordered, closed), pts[order], marks[order])
 
 
 def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
@@ -186,6 +187,12 @@ def _demux(container: InputContainer, stream: VideoStream, most: int) -> _Packet
         found.pts.append(packet.pts or 0)
         found.marks.append(KEY * packet.is_keyframe | HIDDEN * packet.is_discard)
     return found
+
+
+def _is_closed(pts: NDArray[np.int64], marks: NDArray[np.uint8]) -> bool:
+    """Whether every frame is shown, and after each key frame of the file only later ones come."""
+    last_key = np.maximum.accumulate(np.where(marks & KEY, np.arange(len(pts)), 0))
+    return not (marks & HIDDEN).any() and bool((pts >= pts[last_key]).all())
 
 
 def _shown_size(ask: Ask) -> tuple[int, int]:

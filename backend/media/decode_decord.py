@@ -4,7 +4,8 @@ Runs only in the child: decord is known to hang and to abort. Which frames there
 `decode_av`, which agrees with decord; the pixels come from decord.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from backend.media.wire import Ask, Failed, Fault
 
 
 def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
-    """The asked frames as RGB [height, width, 3], as the card reads them: `vr[index]`.
+    """The asked frames as RGB [height, width, 3], in the order of the targets.
 
-    Raises `Failed`, `Fault.FOREIGN` for what PyAV can read and decord cannot, as AV1.
+    Where key frames close what came before, as the card reads them: `vr[index]`. Elsewhere decord
+    jumps to another frame than the asked one, so every frame up to it is read. Raises `Failed`,
+    `Fault.FOREIGN` for what only PyAV reads rightly: AV1, broadcast streams.
     """
     try:
         from decord import DECORDError, VideoReader, cpu
@@ -24,9 +27,25 @@ def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
         raise Failed(Fault.NO_DECORD) from None
     with open_video(ask) as container:
         best_stream(container, ask)
+        if not ask.ordered or container.format.name == "mpegts":
+            raise Failed(Fault.FOREIGN)
     try:
         reader = VideoReader(ask.path, ctx=cpu(0), num_threads=1)
-        for target in ask.targets:
-            yield reader[min(target.index, len(reader) - 1)].asnumpy()
-    except (DECORDError, RuntimeError, IndexError):
+        read = _jump if ask.closed else _walk
+        yield from read(reader, [target.index for target in ask.targets])
+    except (DECORDError, RuntimeError, IndexError, StopIteration):
         raise Failed(Fault.FOREIGN) from None
+
+
+def _jump(reader: Any, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    for index in indices:
+        yield reader[index].asnumpy()
+
+
+def _walk(reader: Any, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    at = -1
+    for index in indices:
+        while at < index:
+            frame = reader.next()
+            at += 1
+        yield frame.asnumpy()

@@ -4,6 +4,7 @@ No byte of a video is parsed in this process. Knows no choices of frames and no 
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,25 +51,28 @@ class VideoIndex:
         """Memory it takes."""
         return self.pts.nbytes + self.marks.nbytes
 
-    def shown(self, index: int) -> int:
-        """The frame that stands for `index`: itself, or the next that no edit list cuts off."""
-        visible = np.flatnonzero((self.marks & HIDDEN) == 0)
-        if not len(visible):
-            return index
-        place = int(np.searchsorted(visible, index))
-        return int(visible[min(place, len(visible) - 1)])
-
     def time_s(self, index: int) -> float:
         """When a frame is shown, in seconds after the first one that is."""
-        ticks = int(self.pts[self.shown(index)] - self.pts[self.shown(0)])
+        seen = self._seen()
+        ticks = int(self.pts[seen[self._place(index)]] - self.pts[seen[0]])
         return ticks * self.head.tick_s
 
     def target(self, index: int) -> Target:
         """How to reach a frame: from the last key frame before it."""
-        index = self.shown(index)
-        keys = self.pts[: index + 1][(self.marks[: index + 1] & KEY) != 0]
-        key_pts = keys[-1] if len(keys) else self.pts[0]
-        return Target(index, int(self.pts[index]), int(key_pts))
+        place = self._place(index)
+        at = int(self._seen()[place])
+        keys = self.pts[: at + 1][(self.marks[: at + 1] & KEY) != 0]
+        return Target(place, int(self.pts[at]), int(keys[-1] if len(keys) else self.pts[0]))
+
+    def _seen(self) -> NDArray[np.intp]:
+        """Indices of the frames that no edit list cuts off; of all if it leaves none."""
+        seen = np.flatnonzero((self.marks & HIDDEN) == 0)
+        return seen if len(seen) else np.arange(len(self.pts))
+
+    def _place(self, index: int) -> int:
+        """Where among those stands the frame for `index`: itself, or the next that is seen."""
+        seen = self._seen()
+        return min(int(np.searchsorted(seen, index)), len(seen) - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +112,7 @@ def cut_frames(
     That is the card's `max_num=1`. `decoder` is "av" or "decord". Raises `BadFile`, `Stopped`.
     """
     targets = tuple(dict.fromkeys(map(index.target, indices)))
-    ask = _ask(path, limits, targets, index.head.ordered, tile, decoder)
+    ask = _ask(path, limits, index.head, targets, tile, decoder)
     most_bytes = len(targets) * (3 * tile * tile + MOST_BYTES + 2 * HEADER.size) + 4096
     messages = _visit(ask, name, most_bytes, limits, stopped)
     try:
@@ -122,19 +126,20 @@ def cut_frames(
 def _ask(
     path: str,
     limits: Limits,
+    head: Head | None = None,
     targets: tuple[Target, ...] = (),
-    ordered: bool = True,
     tile: int = 0,
     decoder: str = "av",
 ) -> Ask:
     return Ask(
-        path=path,
+        path=os.path.abspath(path),  # the child works in a folder of its own
         most_pixels=limits.video_pixels,
         most_frames=limits.video_frames,
         memory_bytes=limits.child_bytes,
         cpu_s=limits.child_cpu_s,
         targets=targets,
-        ordered=ordered,
+        ordered=head is None or head.ordered,
+        closed=head is None or head.closed,
         tile=tile,
         decoder=decoder,
     )

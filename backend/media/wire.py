@@ -57,9 +57,9 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A frame to cut: its index, its time stamp, and that of the key frame to decode from."""
+    """A frame to cut: its time stamp, and that of the key frame to decode from."""
 
-    index: int
+    index: int  # among the frames that are shown
     pts: int
     key_pts: int
 
@@ -74,7 +74,8 @@ class Ask:
     memory_bytes: int
     cpu_s: int
     targets: tuple[Target, ...] = ()
-    ordered: bool = True  # as `Head.ordered`
+    ordered: bool = True  # as in `Head`
+    closed: bool = True
     tile: int = 0
     decoder: str = "av"
 
@@ -92,13 +93,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A video as its container describes it. `ordered`: every frame has a time stamp of its own."""
+    """A video as its container describes it."""
 
     width: int
     height: int
     fps: float
     tick_s: float  # one unit of a time stamp
-    ordered: bool
+    ordered: bool  # every frame has a time stamp of its own
+    closed: bool  # all are shown, and no frame before a key frame refers to it
 
 
 def write_message(pipe: IO[bytes], tag: Tag, payload: bytes = b"") -> None:
