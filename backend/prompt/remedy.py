@@ -40,12 +40,14 @@ class Remedy:
         """Fewer frames or fewer tiles, or both when neither is enough."""
         frames = self._largest(Kind.VIDEO, lambda count: self._capped(frames=count))
         tiles = self._largest(Kind.IMAGE, lambda count: self._capped(tiles=count))
-        options = [_plural(frames, "frame")] if frames else []
-        options += [_plural(tiles, "tile")] if tiles else []
+        options = [self._each(frames, Kind.VIDEO)] if frames else []
+        options += [self._each(tiles, Kind.IMAGE)] if tiles else []
         if options:
             return f"Use {' or '.join(options)}."
         frames = self._largest(Kind.VIDEO, lambda count: self._capped(frames=count, tiles=1))
-        return f"Use {_plural(frames, 'frame')} and 1 tile." if frames else ""
+        if not frames:
+            return ""
+        return f"Use {self._each(frames, Kind.VIDEO)} and {self._each(1, Kind.IMAGE)}."
 
     def _fewer_files(self) -> str:
         files = self._capped(frames=1, tiles=1)
@@ -71,6 +73,12 @@ class Remedy:
         if file.kind is Kind.IMAGE and tiles is not None:
             return replace(file, max_tiles=min(tiles, self.most(file)))
         return file
+
+    def _each(self, count: int, kind: Kind) -> str:
+        """As "24 frames", or "24 frames per video" when there are several."""
+        several = [file.kind for file in self._files].count(kind) > 1
+        noun = "tile" if kind is Kind.IMAGE else "frame"
+        return _plural(count, noun) + (f" per {kind}" if several else "")
 
     @property
     def _files(self) -> tuple[Attachment, ...]:

@@ -80,24 +80,30 @@ def test_what_fits_needs_no_remedy(composer: Composer):
     assert composer.measure(ask(image(12))).remedy == ""
 
 
+def numbers_in(remedy: str, words: str) -> list[int]:
+    """The numbers of a remedy that reads as `words`, with # for each number."""
+    found = re.fullmatch(re.escape(words).replace(r"\#", r"(\d+)"), remedy)
+    assert found, remedy
+    return [int(number) for number in found.groups()]
+
+
 def test_the_remedy_is_the_largest_number_of_tiles_that_fits(composer: Composer):
     conversation = ask(image(12), image(12), image(5))
-    tiles = int(re.fullmatch(r"Use (\d+) tiles\.", composer.measure(conversation).remedy)[1])
+    (tiles,) = numbers_in(composer.measure(conversation).remedy, "Use # tiles per image.")
     assert composer.measure(obeying(conversation, tiles=tiles)).fits
     assert not composer.measure(obeying(conversation, tiles=tiles + 1)).fits
 
 
 def test_the_remedy_is_the_largest_number_of_frames_that_fits(composer: Composer):
     conversation = ask(video(100))
-    frames = int(re.fullmatch(r"Use (\d+) frames\.", composer.measure(conversation).remedy)[1])
+    (frames,) = numbers_in(composer.measure(conversation).remedy, "Use # frames.")
     assert composer.measure(obeying(conversation, frames=frames)).fits
     assert not composer.measure(obeying(conversation, frames=frames + 1)).fits
 
 
 def test_fewer_frames_or_fewer_tiles_may_each_be_enough(composer: Composer):
     conversation = ask(image(7), video(12))
-    remedy = composer.measure(conversation).remedy
-    frames, tiles = map(int, re.fullmatch(r"Use (\d+) frames or (\d+) tiles?\.", remedy).groups())
+    frames, tiles = numbers_in(composer.measure(conversation).remedy, "Use # frames or # tiles.")
     assert composer.measure(obeying(conversation, frames=frames)).fits
     assert composer.measure(obeying(conversation, tiles=tiles)).fits
     assert not composer.measure(obeying(conversation, frames=frames + 1)).fits
@@ -106,8 +112,10 @@ def test_fewer_frames_or_fewer_tiles_may_each_be_enough(composer: Composer):
 
 def test_both_are_named_when_only_both_are_enough(composer: Composer):
     conversation = ask(*[image(12)] * 2, video(64), video(64))
-    remedy = composer.measure(conversation).remedy
-    frames = int(re.fullmatch(r"Use (\d+) frames and 1 tile\.", remedy)[1])
+    frames, tiles = numbers_in(
+        composer.measure(conversation).remedy, "Use # frames per video and # tile per image."
+    )
+    assert tiles == 1
     assert composer.measure(obeying(conversation, tiles=1, frames=frames)).fits
     assert not composer.measure(obeying(conversation, tiles=1, frames=frames + 1)).fits
 
@@ -121,20 +129,22 @@ def test_a_video_is_not_opened_for_every_guess(tmp_path: Path):
 
 def test_a_remedy_never_raises_what_was_chosen_lower(composer: Composer):
     conversation = ask(image(12), image(12), image(12, max_tiles=2))
-    tiles = int(re.fullmatch(r"Use (\d+) tiles\.", composer.measure(conversation).remedy)[1])
+    (tiles,) = numbers_in(composer.measure(conversation).remedy, "Use # tiles per image.")
     assert composer.measure(obeying(conversation, tiles=tiles)).fits
     assert not composer.measure(obeying(conversation, tiles=tiles + 1)).fits
 
-    conversation = ask(video(64), Attachment("64", Kind.VIDEO, "b.mp4", frames=2))
-    frames = int(re.fullmatch(r"Use (\d+) frames\.", composer.measure(conversation).remedy)[1])
+    conversation = ask(video(64), video(64, frames=2))
+    (frames,) = numbers_in(composer.measure(conversation).remedy, "Use # frames per video.")
     assert composer.measure(obeying(conversation, frames=frames)).fits
     assert not composer.measure(obeying(conversation, frames=frames + 1)).fits
 
 
 def test_too_many_pictures_are_asked_in_parts(composer: Composer):
     conversation = ask(*[image(12)] * 30)
-    remedy = composer.measure(conversation).remedy
-    files = int(re.fullmatch(r"Use (\d+) files at a time, .*", remedy)[1])
+    (files, _) = numbers_in(
+        composer.measure(conversation).remedy,
+        "Use # files at a time, with # tile or frame each.",
+    )
     flat = obeying(conversation, tiles=1, frames=1)
     shown = list(flat.turns[-1].attachments)
     assert composer.measure(with_files(flat, shown[:files])).fits
@@ -169,6 +179,6 @@ def test_a_file_that_no_context_holds_is_left_out(tmp_path: Path):
 
 def test_composing_tells_the_remedy_too(composer: Composer):
     conversation = ask(image(12), image(12))
-    with pytest.raises(TooLong, match=r"Use \d tiles\.") as error:
+    with pytest.raises(TooLong, match=r"Use \d tiles per image\.") as error:
         room_for_answer(composer.compose(conversation).budget, 100)
     assert "of 4,096 tokens" in error.value.cause
