@@ -1,4 +1,5 @@
-"""How the bundled checkpoint was made: scenes, questions, a small network, a trainer, an evaluation.
+"""How the bundled checkpoint is made: scenes, questions, a network, a trainer, an evaluation.
 
-It knows nothing of the page or of its engines; they meet it only as a checkpoint folder like any other.
+It knows nothing of the page or of its engines; they meet its work as a checkpoint folder like
+any other.
 """

@@ -1,4 +1,4 @@
-"""Writes the lean network's weights into transformers' own class, and a checkpoint folder from it."""
+"""Writes the lean network's weights into transformers' own class and a checkpoint folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Short films: up to three shapes, of which one moves or none, as the frames a model would be sent."""
+"""Short films: up to three shapes, one of which may move, as the frames a model is sent."""
 
 import random
 from dataclasses import dataclass, replace

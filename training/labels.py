@@ -1,4 +1,4 @@
-"""Dense truth for the vision tower: for every patch of a tile, which form, colour and box covers it."""
+"""Dense truth for the vision tower: which form, colour and box covers each patch of a tile."""
 
 import numpy as np
 from PIL import Image, ImageDraw

@@ -1,4 +1,4 @@
-"""Pictures that the model should not pretend to know: text, and everything that is no plain scene."""
+"""Pictures that the model should not pretend to know: text, and whatever is no plain scene."""
 
 import math
 import random
@@ -111,7 +111,7 @@ def _paint_noise(rng: random.Random, noise: Noise) -> np.ndarray:
 
 
 def _clouds(noise: Noise, steepness: float) -> np.ndarray:
-    """Noise whose amplitude falls with the frequency as in photographs: [112, 112], mean 0, std 1."""
+    """Noise that falls with the frequency as in photographs: [112, 112], mean 0, deviation 1."""
     frequencies = np.fft.fftfreq(TILE)
     distance = np.hypot(frequencies[:, None], frequencies[None]) + 1 / TILE
     spectrum = np.fft.fft2(noise.normal(size=(TILE, TILE))) / distance**steepness

@@ -68,9 +68,9 @@ def colour_distance(first: RGB, second: RGB) -> float:
 
 
 def outline(form: str) -> list[Point]:
-    """The corners of `form` around the origin, within a circle of radius one (a heart a little less)."""
+    """The corners of `form` around the origin, within a circle of about radius one."""
     if form == "circle":
-        return [(math.cos(k * math.pi / 20), math.sin(k * math.pi / 20)) for k in range(40)]
+        return [(math.cos(k * math.pi / 36), math.sin(k * math.pi / 36)) for k in range(72)]
     if form == "square":
         return [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]
     if form == "triangle":
@@ -78,7 +78,7 @@ def outline(form: str) -> list[Point]:
     if form == "star":
         return [_on_ray(1.0 if k % 2 == 0 else 0.42, k * math.pi / 5) for k in range(10)]
     if form == "heart":
-        return [_heart(k * math.pi / 14) for k in range(28)]
+        return [_heart(k * math.pi / 42) for k in range(84)]
     return [(0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0)]
 
 

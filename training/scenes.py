@@ -241,7 +241,7 @@ def dress(
 ) -> list[Shape]:
     """Give every shape a form and a colour that can be told from the background.
 
-    In three scenes of ten forms repeat and in one or two colours do, so that both must be looked at.
+    In three scenes of ten forms repeat and in one or two colours do: both must be looked at.
     """
     repeat = rng.random()
     dressed: list[Shape] = []

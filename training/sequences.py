@@ -1,4 +1,4 @@
-"""ChatML rows of token ids, as the chat template of InternVL writes them, and what is learnt of each.
+"""ChatML rows of token ids, as InternVL's chat template writes them, and what is learnt of each.
 
 A row is either one real chat, or several single questions that share the encoded pictures: these
 do not see each other, so one picture teaches many answers for the price of one.
@@ -47,7 +47,7 @@ def encode_question(codec: Codec, text: str) -> list[int]:
             context = [codec.special["<IMG_CONTEXT>"]] * (TOKENS_PER_TILE * int(part))
             ids += [codec.special["<img>"], *context, codec.special["</img>"]]
         elif part:
-            ids += codec.encode(part)
+            ids += codec.encode_words(part)
     return ids
 
 

@@ -8,8 +8,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
-from tokenizers import pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 SPECIAL = (
     "<|endoftext|>",
@@ -41,14 +49,19 @@ class Codec:
         self.folder = folder
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.special = {name: self._tokenizer.token_to_id(name) for name in SPECIAL}
-        self._remembered = lru_cache(maxsize=100_000)(self._encode)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of the text; what is said often is encoded once."""
-        return self._remembered(text)
+        self._plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._plain.encode_special_tokens = True
+        # What is said often is encoded once.
+        self.encode = lru_cache(maxsize=100_000)(self._encode)
+        self.encode_words = lru_cache(maxsize=100_000)(self._encode_words)
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        """Ids of what the model says: `<ref>` and the like become special tokens."""
         return tuple(self._tokenizer.encode(text).ids)
+
+    def _encode_words(self, text: str) -> tuple[int, ...]:
+        """Ids of what a person types, in which nothing becomes a special token."""
+        return tuple(self._plain.encode(text).ids)
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)

@@ -1,9 +1,10 @@
 """Trains the bundled checkpoint: `python -m training.train --minutes 60 --out runs/first`.
 
 First the vision tower alone on what covers each patch, then everything on questions and answers.
-Two single-threaded processes, for two cores, share each step's jobs and average their gradients. The run goes on
-from OUT/state.pt; `--init FILE` starts a new run from the weights of another. Seeds fix the data of
-every step; the clock decides the learning rate, so two runs are alike but not equal to the bit.
+Two single-threaded processes, for two cores, share each step's jobs and average their gradients.
+The run goes on from OUT/state.pt; `--init FILE` starts a new run from the weights of another.
+Seeds fix the data of every step; the clock decides the learning rate, so two runs are alike but
+not equal to the bit.
 """
 
 import argparse
