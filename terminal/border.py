@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import TextIO
 
-from backend.engine import Engine
+from backend.engine import Engine, State
 from backend.errors import BadCheckpoint, BadInput, EngineError
 
 BAD_INPUT = 2
 FAILED = 3
-PATIENCE_S = 3.0
+PATIENCE_S = 5.0  # several steps of a large model on a CPU
+PATIENCE_LOADING_S = 0.2
 logger = logging.getLogger(__name__)
 
 
@@ -45,11 +46,12 @@ def run_guarded(run: Callable[[], int]) -> int:
 def close_soon(engine: Engine) -> None:
     """End the engine's requests at once and wait a little for its threads.
 
-    One that is amid a library's import or a long step cannot be hurried; it ends with the process.
+    Loading cannot be hurried, nor can a step that hangs; they end with the process.
     """
-    closing = threading.Thread(target=engine.close, daemon=True, name="closing")
+    loading = engine.status().state is State.LOADING
+    closing = threading.Thread(target=engine.close, name="closing", daemon=True)
     closing.start()
-    closing.join(PATIENCE_S)
+    closing.join(PATIENCE_LOADING_S if loading else PATIENCE_S)
 
 
 def set_up_log(verbose: bool, level: int = logging.WARNING) -> None:

@@ -3,7 +3,7 @@
 Needs a checkpoint's configuration and tokenizer only. Knows no engine.
 """
 
-from backend.checkpoint.find import find_checkpoint, name_of
+from backend.checkpoint.find import find_checkpoint, name_of, repository_of
 from backend.conversation import Answer, Conversation, Kind, Turn
 from backend.errors import BadFile
 from backend.media.recognise import attach
@@ -30,7 +30,11 @@ def dry_run(command: Ask) -> int:
 
 def check(command: Ask) -> None:
     """Raise `BadInput` or `BadCheckpoint` for what no model could answer, before one is loaded."""
-    require_room(command, look_ahead(command))
+    preview = look_ahead(command)
+    if repository_of(command.settings.model) is None:
+        # Of a folder's weights the sizes are known at once; the hub's are fetched by the engine.
+        find_checkpoint(command.settings.model)
+    require_room(command, preview)
 
 
 def look_ahead(command: Ask) -> Preview:

@@ -1,0 +1,69 @@
+"""The page's place in a shell: a port that is free, an address to click, progress, a clean end."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from backend.engine import State
+from backend.errors import BadSetting
+from backend.settings import Settings
+from terminal.interruption import Interruption
+from terminal.serve import free_port, wait
+from tests.fakes import FakeEngine
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield int(other.getsockname()[1])
+
+
+def test_a_taken_port_is_refused_with_the_way_out(taken: int) -> None:
+    with pytest.raises(BadSetting, match=rf"port {taken} .*in use.* --port"):
+        free_port(Settings(port=taken))
+
+
+def test_a_host_of_elsewhere_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"192\.0\.2\.1"):
+        free_port(Settings(host="192.0.2.1", port=0))
+
+
+def test_a_free_port_is_kept_and_none_is_chosen() -> None:
+    port = free_port(Settings(port=0))
+    assert port > 0
+    assert free_port(Settings(port=port)) == port
+
+
+def end_soon(engine: FakeEngine, state: State, reason: str = "") -> None:
+    """Let the engine come into `state`, and press Ctrl-C."""
+    engine.become(State.LOADING, 0.5)
+
+    def act() -> None:
+        engine.become(state, 1.0, reason)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    threading.Timer(0.3, act).start()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "line"),
+    [
+        (State.READY, "", "toy answers on cpu in float32. Ctrl-C ends it."),
+        (State.FAILED, "No weights.", "toy cannot answer: No weights."),
+    ],
+)
+def test_address_and_outcome_are_told_and_ctrl_c_ends_the_waiting(
+    state: State, reason: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine("toy")
+    end_soon(engine, state, reason)
+    with Interruption() as interruption:
+        wait(interruption, "http://127.0.0.1:1/", engine.status)
+    assert capsys.readouterr().out == f"The page is on http://127.0.0.1:1/\n{line}\n"
