@@ -29,7 +29,7 @@ class Remedy:
             return START_ANEW
         if not self.fits(self._with_files(())):
             return START_ANEW if self._fits_alone() else "Shorten the text."
-        return self._less_of_each() or self._fewer_files()
+        return self._less_of_each() or self._fits_anew() or self._fewer_files()
 
     def _fits_alone(self) -> bool:
         """Whether the last question fits a new chat, its files aside."""
@@ -48,6 +48,11 @@ class Remedy:
         if not frames:
             return ""
         return f"Use {self._each(frames, Kind.VIDEO)} and {self._each(1, Kind.IMAGE)}."
+
+    def _fits_anew(self) -> str:
+        """A new chat, if it would hold the last question with all its files as they are."""
+        alone = replace(self.conversation, turns=self.conversation.turns[-1:])
+        return START_ANEW if self.fits(alone) else ""
 
     def _fewer_files(self) -> str:
         files = self._capped(frames=1, tiles=1)

@@ -164,12 +164,20 @@ def test_a_long_history_calls_for_a_new_chat(composer: Composer):
 
 
 def test_pictures_that_history_leaves_no_room_for_call_for_a_new_chat(composer: Composer):
-    first = Turn("Q", (image(12),), answer=Answer("word " * 60))
-    crowded = Conversation((first, Turn("R", (image(1), image(1), image(1), image(1)))))
-    assert composer.measure(crowded).total < 6000
-    assert "at a time" in composer.measure(crowded).remedy
-    full = Conversation((replace(first, attachments=(image(12), image(1))), crowded.turns[-1]))
-    assert composer.measure(full).remedy == "Start a new chat."
+    first = Turn("Q", (image(12),), answer=Answer("A"))
+    crowded = Conversation((first, Turn("R", tuple([image(1)] * 4))))
+    assert composer.measure(crowded).remedy == "Start a new chat."
+    assert composer.measure(replace(crowded, turns=crowded.turns[1:])).fits
+
+
+def test_pictures_that_a_new_chat_would_not_hold_either_are_asked_in_parts(composer: Composer):
+    first = Turn("Q", (image(6),), answer=Answer("A"))
+    crowded = Conversation((first, Turn("R", tuple([image(1)] * 20))))
+    (files, _) = numbers_in(
+        composer.measure(crowded).remedy, "Use # files at a time, with # tile or frame each."
+    )
+    assert composer.measure(with_files(crowded, [image(1)] * files)).fits
+    assert not composer.measure(with_files(crowded, [image(1)] * (files + 1))).fits
 
 
 def test_a_file_that_no_context_holds_is_left_out(tmp_path: Path):
