@@ -102,7 +102,7 @@ class BoxHandlers:
         """The chat as it would be if the box were sent now."""
         conversation = session.conversation.instructed(choices.system)
         files = accepted(session.drafts)
-        if session.running or not (session.typed.strip() or files):
+        if session.running is not None or not (session.typed.strip() or files):
             return conversation
         return conversation.asked(choices.turn(session.typed, files))
 

@@ -71,12 +71,14 @@ def draw_places(picture: Image.Image, places: list[Rectangle]) -> Image.Image:
     drawn.thumbnail((LONGEST, LONGEST))
     factor = drawn.width / picture.width
     pen = ImageDraw.Draw(drawn)
-    width = max(2, drawn.width // 240)
-    font = ImageFont.load_default(max(13, drawn.width // 40))
+    width = max(2, drawn.width // 200)
+    font = ImageFont.load_default(max(13, drawn.width // 28))
     for number, rectangle in enumerate(places):
         colour = COLOURS[number % len(COLOURS)]
         left, top, right, bottom = (round(edge * factor) for edge in corners(rectangle))
-        pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), None, colour, width)
+        frame = (left, top, max(right - 1, left), max(bottom - 1, top))
+        pen.rectangle(frame, None, "#ffffff", 2 * width)  # a rim, to be seen on any colour
+        pen.rectangle(frame, None, colour, width)
         _, _, across, down = pen.textbbox((0, 0), str(number + 1), font)
         pen.rectangle((left, top, left + across + 8, top + down + 6), colour)
         pen.text((left + 4, top + 2), str(number + 1), "#ffffff", font)

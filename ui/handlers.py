@@ -1,8 +1,9 @@
-"""Events of the chat: ask, retry, stop, undo, clear. Each yields or returns a view of the page.
+"""Events of the chat: ask, retry, stop, undo, clear; follow an answer, and settle when it ended.
 
-Nothing a browser says about the chat is believed; it lives in `ui.sessions`. An answer is an
-async generator that looks into its stream some twenty times a second and yields even in silence,
-because Gradio can end a handler only at a yield or an await.
+Nothing a browser says about the chat is believed; it lives in `ui.sessions`. Asking is three
+events in a row. `ask` begins and draws the question; `follow` streams into two small parts alone,
+because Gradio builds every other output anew at each flush, even a skipped one; `settle` draws the
+page at rest. Whatever happens to the tab in between, the session is whole.
 """
 
 import asyncio
@@ -10,13 +11,14 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from backend.conversation import Answer, Conversation, Request
-from backend.engine import Engine, Stream
-from backend.errors import BadInput, BadQuestion, EngineError
+from backend.conversation import Conversation, Request
+from backend.engine import Engine
+from backend.errors import BadQuestion, EngineError
 from backend.prompt.compose import Composer
 from ui import words
 from ui.boxes_overlay import draw_overlay
@@ -25,7 +27,7 @@ from ui.choices import Choices, read_choices
 from ui.examples import Example
 from ui.messages import show, show_live
 from ui.panels import draw_finished, draw_notice, draw_progress
-from ui.sessions import Session, Sessions
+from ui.sessions import Running, Session, Sessions, joined
 from ui.tray import draw_tray
 from ui.uploads import accepted, draw_card
 from ui.view import STAYS, View, shown
@@ -51,186 +53,162 @@ class ChatHandlers:
         self._sessions = sessions
         self._examples = examples
 
-    async def ask(
-        self, question: str, browser: gr.Request, *values: object
-    ) -> AsyncGenerator[Values, None]:
-        """Send what is in the box and stream the answer; on failure it is back in the box."""
+    def ask(self, question: str, browser: gr.Request, *values: object) -> Values:
+        """Send what is in the box; what is wrong with it is said and nothing is lost."""
         session = self._session(browser)
-        if session.running:
-            yield View().values()
-            return
-        try:
-            choices = read_choices(*values)
-            files = accepted(session.drafts)
-            require_question(question, len(files))
-        except BadInput as error:
-            yield View(notice=draw_notice(error.cause, error.advice)).values()
-            return
-        drafts = session.take_drafts()
-        async with aclosing(self._ask(session, question, drafts, choices)) as views:
-            async for view in views:
-                yield view.values()
+        drafts = session.drafts
 
-    async def try_example(
-        self, event: gr.EventData, browser: gr.Request, *values: object
-    ) -> AsyncGenerator[Values, None]:
+        def begin() -> bool:
+            choices = read_choices(*values)
+            require_question(question, drafts)
+            return self._begin(session, question, drafts, choices)
+
+        return self._try(session, begin)
+
+    def try_example(self, event: gr.EventData, browser: gr.Request, *values: object) -> Values:
         """Ask one of the examples as if it had been typed."""
         session = self._session(browser)
         example = find_example(self._examples(), event._data)
-        if session.running or example is None:
-            yield View().values()
-            return
-        try:
-            choices = read_choices(*values)
-        except BadInput as error:
-            yield View(notice=draw_notice(error.cause, error.advice)).values()
-            return
+        if example is None:
+            return View().values()
         drafts = tuple(Draft(-number, file.name, file) for number, file in enumerate(example.files))
-        async with aclosing(self._ask(session, example.question, drafts, choices)) as views:
-            async for view in views:
-                yield view.values()
+        return self._try(
+            session,
+            lambda: self._begin(session, example.question, drafts, read_choices(*values)),
+        )
 
-    async def retry(self, browser: gr.Request, *values: object) -> AsyncGenerator[Values, None]:
+    def retry(self, browser: gr.Request, *values: object) -> Values:
         """Answer the last question anew; on failure the former answer stays."""
         session = self._session(browser)
-        if session.running or not session.conversation.turns:
-            yield View().values()
-            return
-        try:
+
+        def begin() -> bool:
             choices = read_choices(*values)
-        except BadInput as error:
-            yield View(notice=draw_notice(error.cause, error.advice)).values()
+            if not session.conversation.turns:
+                return False
+            anew = session.conversation.unanswered().instructed(choices.system)
+            return session.begin(self._engine, Request(anew, choices.sampling, session.key))
+
+        return self._try(session, begin)
+
+    async def follow(self, browser: gr.Request) -> AsyncGenerator[Values, None]:
+        """Stream the answer that was begun → live, progress. Ends when it does."""
+        session = self._session(browser)
+        running = session.running
+        if running is None or running.read:  # refused, or pressed twice
+            yield [gr.skip(), gr.skip()]
             return
-        open_again = session.conversation.unanswered().instructed(choices.system)
-        request = Request(open_again, choices.sampling, session.key)
-        async with aclosing(self._answer(session, request, lambda: View())) as views:
-            async for view in views:
-                yield view.values()
+        running.read = True
+        text, problem = "", ""
+        try:
+            async with aclosing(self._flushes(running)) as flushes:
+                async for written, progress in flushes:
+                    text = written
+                    yield [show_live(text), progress]
+            if not (text or running.finished):
+                problem = draw_notice(words.STOPPED_EARLY, words.STOPPED_EARLY_ADVICE)
+        except EngineError as error:
+            problem = draw_notice(error.cause, error.advice, text)
+        except Exception:  # the page's border: whatever broke, the question must not be lost
+            logger.exception("answering failed")
+            problem = draw_notice(words.BROKEN, words.BROKEN_ADVICE, text)
+        finally:  # also when the tab was closed, which ends this at an await or a yield
+            session.end(running, text, problem)
+
+    def settle(self, browser: gr.Request) -> Values:
+        """The page at rest: the answer in the chat, or what was asked back in the box."""
+        session = self._session(browser)
+        if session.running is not None:  # a second press; the first one's chain is under way
+            return View().values()
+        outcome, session.outcome = session.outcome, None
+        if outcome is None:
+            return View(live=[], progress="").values()
+        if not outcome.problem:
+            draw_boxes(session)
+        view = View(
+            question=outcome.question if outcome.question else STAYS,
+            notice=outcome.problem,
+            live=[],
+            progress="" if outcome.problem else draw_finished(),
+        )
+        return self._at_rest(session, view).values()
 
     def stop(self, browser: gr.Request) -> None:
-        """End the running answer; the handler that reads it then shows what there is."""
+        """End the running answer; whoever follows it then settles."""
         self._session(browser).stop()
 
     def undo(self, typed: str, browser: gr.Request) -> Values:
         """Take the last turn back into the box."""
         session = self._session(browser)
-        if session.running or not session.conversation.turns:
+        if session.running is not None or not session.conversation.turns:
             return View().values()
         turn = session.conversation.turns[-1]
         session.conversation = session.conversation.without_last()
         for file in reversed(turn.attachments):
             session.add_first(file)
-        question = "\n".join(filter(None, (turn.question, typed)))
-        return self._still(session, View(question=question, notice="")).values()
+        view = View(question=joined(turn.question, typed or ""), notice="", progress="")
+        return self._at_rest(session, view).values()
 
     def clear(self, browser: gr.Request) -> Values:
         """Begin anew: the chat, the box and the running answer are gone."""
         self._session(browser).stop()
         self._sessions.forget(browser.session_hash or "")
         view = View(question="", notice="", live=[], progress="")
-        return self._still(self._session(browser), view).values()
+        return self._at_rest(self._session(browser), view).values()
 
-    async def _ask(
+    def _begin(
         self, session: Session, question: str, drafts: tuple[Draft, ...], choices: Choices
-    ) -> AsyncGenerator[View, None]:
+    ) -> bool:
         turn = choices.turn(question, accepted(drafts))
         asked = session.conversation.instructed(choices.system).asked(turn)
         request = Request(asked, choices.sampling, session.key)
+        return session.begin(self._engine, request, question, drafts)
 
-        def give_back() -> View:
-            session.give_back(drafts)
-            typed = session.typed.strip()
-            kept = "" if question.startswith(typed) else f"\n{typed}"
-            return View(question=question + kept)
-
-        async with aclosing(self._answer(session, request, give_back)) as views:
-            async for view in views:
-                yield view
-
-    async def _answer(
-        self, session: Session, request: Request, give_back: Callable[[], View]
-    ) -> AsyncGenerator[View, None]:
-        """Stream the answer to `request` into the page and the session.
-
-        The chat is changed only once there is an answer, so whatever happens before leaves it
-        whole; `give_back` then puts the question back where it came from.
-        """
-        text, ended, failure = "", View(), ""
-        answer: Answer | None = None
+    def _try(self, session: Session, begin: Callable[[], bool]) -> Values:
+        """Begin an answer: the question stands in the chat, Stop is where Send was."""
         try:
-            with session.answering(self._engine, request) as stream:
-                await asyncio.to_thread(self._draw_missing, session, request.conversation)
-                yield self._begun(session, request.conversation)
-                async for said, view in self._follow(session, stream):
-                    text = said
-                    yield view
+            begun = begin()
         except EngineError as error:
-            failure = draw_notice(error.cause, error.advice, text)
-        except Exception:  # the page's border: whatever broke, the question must not be lost
-            logger.exception("answering failed")
-            failure = draw_notice(words.BROKEN, words.BROKEN_ADVICE, text)
-        finally:  # also when the tab was closed, which ends this at an await
-            if text and not failure:
-                answer = Answer(text, stream.token_ids, stream.statistics)
-                session.conversation = request.conversation.answered(answer)
-            else:
-                ended = give_back()
-        if not (answer or failure):
-            failure = draw_notice(words.STOPPED_EARLY, words.STOPPED_EARLY_ADVICE)
-        if answer:
-            await asyncio.to_thread(self._draw_boxes, session, answer)
-        yield self._ended(session, ended, failure)
-
-    async def _follow(
-        self, session: Session, stream: Stream
-    ) -> AsyncGenerator[tuple[str, View], None]:
-        """The text so far and what it changes on the page, until the stream ends."""
-        text, last, yielded_at = "", "", 0.0
-        while (piece := stream.take(0)) is not None:
-            text += piece
-            line = draw_progress(stream.progress, self._engine.status(), session.tiles)
-            now = time.monotonic()
-            if piece or line != last or now - yielded_at >= SILENCE_S:
-                last, yielded_at = line, now
-                yield text, View(live=show_live(text) if piece else STAYS, progress=line)
-            await asyncio.sleep(FLUSH_S)
-
-    def _begun(self, session: Session, asked: Conversation) -> View:
-        """The question stands in the chat, the box is empty, Stop is where Send was."""
-        session.tiles = sum(
+            return View(notice=draw_notice(error.cause, error.advice)).values()
+        running = session.running
+        if not begun or running is None:
+            return View().values()
+        asked = running.request.conversation
+        self._draw_missing(session, asked)
+        running.tiles = sum(
             session.cards[file].tiles for file in asked.attachments if file in session.cards
         )
         return View(
             history=show(asked, session.cards, session.overlays),
             live=[],
+            progress=draw_progress(running.stream.progress, self._engine.status(), running.tiles),
             notice="",
             tray=draw_tray(session.drafts, session.cards),
-            question="",
+            question="" if running.question else STAYS,
             welcome=shown(False),
             send=shown(False),
             stop=shown(True),
             actions=shown(False),
-        )
+        ).values()
 
-    def _ended(self, session: Session, ended: View, notice: str) -> View:
-        """The page at rest after an answer or a failure."""
-        if self._sessions.of(session.key) is not session:  # cleared meanwhile
-            return View(live=[], progress="")
-        progress = "" if notice else draw_finished()
-        return self._still(
-            session, View(question=ended.question, notice=notice, live=[], progress=progress)
-        )
+    async def _flushes(self, running: Running) -> AsyncGenerator[tuple[str, str], None]:
+        """The text so far and the progress, until the stream ends; raises what went wrong."""
+        text, last, flushed_at = "", "", 0.0
+        while (piece := running.stream.take(0)) is not None:
+            text += piece
+            line = draw_progress(running.stream.progress, self._engine.status(), running.tiles)
+            now = time.monotonic()
+            if piece or line != last or now - flushed_at >= SILENCE_S:
+                last, flushed_at = line, now
+                yield text, line
+            await asyncio.sleep(FLUSH_S)
 
-    def _still(self, session: Session, view: View) -> View:
+    def _at_rest(self, session: Session, view: View) -> View:
         """`view`, with every part that follows from the session drawn anew."""
         empty = not session.conversation.turns
-        return View(
+        return replace(
+            view,
             history=show(session.conversation, session.cards, session.overlays),
-            live=view.live,
-            progress=view.progress,
-            notice=view.notice,
             tray=draw_tray(session.drafts, session.cards),
-            question=view.question,
             welcome=shown(empty),
             send=shown(True),
             stop=shown(False),
@@ -247,22 +225,25 @@ class ChatHandlers:
                 except EngineError:
                     continue  # the engine will say what is wrong with it
 
-    def _draw_boxes(self, session: Session, answer: Answer) -> None:
-        try:
-            overlay = draw_overlay(session.conversation)
-        except Exception:  # a picture beside the answer must never cost the answer
-            logger.exception("drawing boxes failed")
-            return
-        if overlay:
-            session.overlays[answer] = overlay
-
     def _session(self, browser: gr.Request) -> Session:
         return self._sessions.of(browser.session_hash or "")
 
 
-def require_question(question: str, files: int) -> None:
-    """Raise `BadQuestion` when there is neither text nor a file."""
-    if not (question or "").strip() and not files:
+def draw_boxes(session: Session) -> None:
+    """Remember the picture with the last answer's boxes, if it named any."""
+    answer = session.conversation.turns[-1].answer
+    try:
+        overlay = draw_overlay(session.conversation)
+    except Exception:  # a picture beside the answer must never cost the answer
+        logger.exception("drawing boxes failed")
+        return
+    if overlay is not None and answer is not None:
+        session.overlays[answer] = overlay
+
+
+def require_question(question: str, drafts: tuple[Draft, ...]) -> None:
+    """Raise `BadQuestion` when there is neither text nor a file that can be sent."""
+    if not (question or "").strip() and not accepted(drafts):
         raise BadQuestion(words.EMPTY_QUESTION, words.EMPTY_QUESTION_ADVICE)
 
 

@@ -178,6 +178,7 @@ def make_chat(name: str, label: str) -> gr.Chatbot:
 def make_question() -> gr.Textbox:
     """The box for words: Enter sends, Shift+Enter breaks the line."""
     return gr.Textbox(
+        "",
         label=words.QUESTION,
         show_label=False,
         container=False,
@@ -194,7 +195,7 @@ def lay_out_settings() -> tuple[Any, ...]:
     """The settings, in the order in which `ui.choices.read_choices` takes them."""
     make_html(f"<h2>{words.SETTINGS}</h2>", "settings-title")
     return (
-        gr.Textbox(label=words.SYSTEM, info=words.SYSTEM_INFO, lines=3, max_lines=12),
+        gr.Textbox("", label=words.SYSTEM, info=words.SYSTEM_INFO, lines=3, max_lines=12),
         gr.Slider(0, 2, 0, step=0.05, label=words.TEMPERATURE, info=words.TEMPERATURE_INFO),
         gr.Slider(0.01, 1, 1, step=0.01, label=words.TOP_P, info=words.TOP_P_INFO),
         gr.Slider(0, 200, 0, step=1, label=words.TOP_K, info=words.TOP_K_INFO),
@@ -207,7 +208,7 @@ def lay_out_settings() -> tuple[Any, ...]:
             maximum=MOST_NEW_TOKENS,
             precision=0,
         ),
-        gr.Textbox(label=words.SEED, info=words.SEED_INFO, max_lines=1, max_length=10),
+        gr.Textbox("", label=words.SEED, info=words.SEED_INFO, max_lines=1, max_length=10),
         gr.Slider(0, MOST_TILES, 0, step=1, label=words.MAX_TILES, info=words.MAX_TILES_INFO),
         gr.Radio(
             [words.SEPARATE, words.COMBINED],
@@ -241,29 +242,36 @@ def wire_box(page: gr.Blocks, parts: Parts, box: BoxHandlers) -> None:
 
 def wire_chat(page: gr.Blocks, parts: Parts, chat: ChatHandlers, box: BoxHandlers) -> None:
     """Ask, example, retry, stop, undo, new chat, and a closed tab."""
-    streaming: dict[str, Any] = {
-        "outputs": parts.view,
-        "concurrency_limit": None,
-        "trigger_mode": "multiple",
-        **QUIET,
-    }
     settings = list(parts.settings)
+    at_once: dict[str, Any] = {"outputs": parts.view, "queue": False, **QUIET}
     asked = gr.on(
         [parts.send.click, parts.question.submit],
         chat.ask,
         [parts.question, *settings],
         api_name="ask",
-        **streaming,
+        trigger_mode="multiple",
+        **at_once,
     )
-    tried = parts.welcome.select(chat.try_example, settings, api_visibility="private", **streaming)
-    retried = parts.retry.click(chat.retry, settings, api_name="retry", **streaming)
+    tried = parts.welcome.select(chat.try_example, settings, api_visibility="private", **at_once)
+    retried = parts.retry.click(chat.retry, settings, api_name="retry", **at_once)
+    undone = parts.undo.click(chat.undo, parts.question, api_name="undo", **at_once)
+    cleared = parts.fresh.click(chat.clear, None, api_name="clear", **at_once)
     parts.stop.click(chat.stop, None, None, api_name="stop", queue=False, **QUIET)
-    undone = parts.undo.click(
-        chat.undo, parts.question, parts.view, api_name="undo", queue=False, **QUIET
-    )
-    cleared = parts.fresh.click(
-        chat.clear, None, parts.view, api_name="clear", queue=False, **QUIET
-    )
-    for event in (asked, tried, retried, undone, cleared):
-        event.then(box.weigh, [parts.question, *settings], parts.budget, **PRIVATE)
+    weigh: dict[str, Any] = {
+        "fn": box.weigh,
+        "inputs": [parts.question, *settings],
+        "outputs": parts.budget,
+        **PRIVATE,
+    }
+    streamed = [parts.live, parts.progress]
+    for begun, public in ((asked, True), (tried, False), (retried, False)):
+        names: list[dict[str, Any]] = [{"api_visibility": "private"}] * 2
+        if public:
+            names = [{"api_name": "follow"}, {"api_name": "settle"}]
+        followed = begun.then(
+            chat.follow, None, streamed, concurrency_limit=None, **QUIET, **names[0]
+        )
+        followed.then(chat.settle, None, **at_once, **names[1]).then(**weigh)
+    undone.then(**weigh)
+    cleared.then(**weigh)
     page.unload(chat.stop)

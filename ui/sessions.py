@@ -6,11 +6,9 @@ history reaches nobody. Thread-safe: the answer runs on the event loop, Stop and
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from backend.conversation import Answer, Attachment, Conversation, Request
+from backend.conversation import Answer, Attachment, Conversation, End, Request
 from backend.engine import Engine, Stream
 from ui.cards import Card, Draft, Overlay
 
@@ -18,8 +16,38 @@ MOST_SESSIONS = 200  # the least recently used idle one is forgotten first
 
 
 @dataclass(slots=True)
+class Running:
+    """An answer being written: its stream, the chat before it, and what goes back if it fails."""
+
+    stream: Stream
+    request: Request
+    before: Conversation
+    question: str = ""
+    drafts: tuple[Draft, ...] = ()
+    tiles: int = 0  # that the model reads
+    read: bool = False  # whether somebody reads the stream
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model came to an end by itself, be it without a word."""
+        statistics = self.stream.statistics
+        return statistics is not None and statistics.end is not End.STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an answer ended: `problem` is HTML for the page, `question` what goes back in the box."""
+
+    problem: str = ""
+    question: str = ""
+
+
+@dataclass(slots=True)
 class Session:
-    """One tab. `cards` tells how each accepted file looks, `typed` what stands in the box."""
+    """One tab. `cards` tells how each accepted file looks, `typed` what stands in the box.
+
+    `running` is the answer being written, `outcome` how the last one ended until the page knows.
+    """
 
     key: str
     conversation: Conversation = Conversation()
@@ -27,34 +55,52 @@ class Session:
     cards: dict[Attachment, Card] = field(default_factory=dict)
     overlays: dict[Answer, Overlay] = field(default_factory=dict)
     typed: str = ""
-    tiles: int = 0  # of the question being answered
     said: str = ""  # the model's line as last shown
     known: bool | None = None  # whether the checkpoint's facts were when last asked
-    stream: Stream | None = None
+    running: Running | None = None
+    outcome: Outcome | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     _last_key: int = 0
 
-    @property
-    def running(self) -> bool:
-        """Whether an answer is being written."""
-        return self.stream is not None
+    def begin(
+        self,
+        engine: Engine,
+        request: Request,
+        question: str = "",
+        drafts: tuple[Draft, ...] = (),
+    ) -> bool:
+        """Have `request` answered unless an answer is being written; whether it was begun.
 
-    @contextmanager
-    def answering(self, engine: Engine, request: Request) -> Iterator[Stream]:
-        """A stream that ends with the block, however the block ends."""
-        stream = engine.stream(request)
-        self.stream = stream
-        try:
-            yield stream
-        finally:
-            stream.close()
-            self.stream = None
+        Raises what `engine.stream` raises; then nothing has changed.
+        """
+        with self.lock:
+            if self.running is not None:
+                return False
+            stream = engine.stream(request)
+            self.running = Running(stream, request, self.conversation, question, drafts)
+            self.outcome = None
+            self.drafts = tuple(draft for draft in self.drafts if draft not in drafts)
+            return True
+
+    def end(self, running: Running, text: str, problem: str) -> None:
+        """The stream of `running` is over: keep the answer, or else give back what was asked."""
+        running.stream.close()
+        question = ""
+        if not problem and (text or running.finished):
+            answer = Answer(text, running.stream.token_ids, running.stream.statistics)
+            self.conversation = running.request.conversation.answered(answer)
+        else:
+            self.conversation = running.before
+            self.give_back(running.drafts)
+            question = joined(running.question, self.typed)
+        self.outcome = Outcome(problem, question)
+        self.running = None
 
     def stop(self) -> None:
         """Close the running answer, if there is one."""
-        stream = self.stream
-        if stream is not None:
-            stream.close()
+        running = self.running
+        if running is not None:
+            running.stream.close()
 
     def add(self, name: str, attachment: Attachment | None, problem: str = "") -> None:
         """One more unsent file."""
@@ -90,16 +136,17 @@ class Session:
         with self.lock:
             self.drafts = tuple(draft for draft in self.drafts if draft.key != key)
 
-    def take_drafts(self) -> tuple[Draft, ...]:
-        """The unsent files, which leave the box."""
-        with self.lock:
-            drafts, self.drafts = self.drafts, ()
-            return drafts
-
     def give_back(self, drafts: tuple[Draft, ...]) -> None:
         """Put files back in the box, before those added meanwhile."""
         with self.lock:
             self.drafts = (*drafts, *self.drafts)
+
+
+def joined(question: str, typed: str) -> str:
+    """A question that comes back, before what was typed meanwhile."""
+    if question.startswith(typed.strip()):
+        return question
+    return f"{question}\n{typed}" if question else typed
 
 
 class Sessions:
@@ -127,6 +174,6 @@ class Sessions:
         return len(self._sessions)
 
     def _forget(self) -> None:
-        idle = [key for key, session in self._sessions.items() if not session.running]
+        idle = [key for key, session in self._sessions.items() if session.running is None]
         for key in idle[: max(0, len(self._sessions) - self._most)]:
             del self._sessions[key]
