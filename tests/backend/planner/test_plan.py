@@ -202,6 +202,25 @@ def test_layers_of_balanced_lie_in_one_run_per_device(demand: Demand, machine: M
         assert runs[0] == plan.device_map[ENDS[0]]
 
 
+def test_the_vision_tower_leaves_the_ends_only_where_they_do_not_fit_together() -> None:
+    shape = find_size("38B")
+    assert shape is not None
+    demand = Demand(shape, Precision(quantize=Quantization.NF4), context=4096)
+    roomy, tight = (plan_devices(demand, Machine(make_gpus(*[gb] * 4))) for gb in (20, 14))
+    assert roomy.fits
+    assert roomy.device_map[VISION] == roomy.device_map[ENDS[0]]
+    assert tight.fits
+    assert tight.device_map[VISION] != tight.device_map[ENDS[0]]
+
+
+def test_the_room_to_work_in_is_that_of_seeing_where_it_exceeds_reading() -> None:
+    demand = Demand(SIZES[0], context=64, tiles=64)
+    bill = reckon(demand)
+    (load,) = plan_devices(demand, Machine(make_gpus(24))).loads
+    assert bill.vision > bill.text + bill.ends
+    assert load.activation_bytes == bill.vision
+
+
 def test_offloaded_layers_compute_and_keep_their_cache_where_the_ends_are() -> None:
     shape = find_size("14B")
     assert shape is not None

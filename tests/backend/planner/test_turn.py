@@ -61,13 +61,14 @@ def test_a_device_that_only_stores_is_not_counted() -> None:
     some.integers(1, 16_000),
     some.integers(1, 4096),
     some.integers(0, 64),
-    some.integers(0, 8 * GB),
+    some.floats(0.01, 2),
 )
 def test_a_question_is_refused_exactly_when_a_device_lacks_room(
-    shape: object, gpus: list[float], prompt: int, new: int, tiles: int, free: int
+    shape: object, gpus: list[float], prompt: int, new: int, tiles: int, share: float
 ) -> None:
     plan = plan_devices(Demand(shape), Machine(make_gpus(*gpus)))  # type: ignore[arg-type]
     needs = turn_bytes(plan, prompt, new, tiles)
+    free = int(share * max(needs.values()))
     room = dict.fromkeys(needs, free)
     if max(needs.values()) <= free:
         refuse_turn_if_too_big(plan, room, prompt, new, tiles)
