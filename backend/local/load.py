@@ -69,6 +69,7 @@ def load_network(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in words
             **choices,
         )
     network, told = loaded
@@ -153,6 +154,13 @@ def _counted(items: Iterable[Any], report: Report) -> Iterator[Any]:
 
 def _require_all(folder: Path, told: dict[str, Any]) -> None:
     """transformers fills gaps with random numbers; an answer from those would be nonsense."""
+    if told["mismatched_keys"]:
+        odd = sorted(str(key[0]) for key in told["mismatched_keys"])
+        raise BadCheckpoint(
+            f"{len(odd)} weights in {folder} have another shape than its config.json says, "
+            f"{odd[0]} among them.",
+            "The files are of two checkpoints: download it again.",
+        )
     missing = sorted(told["missing_keys"])
     if missing:
         raise BadCheckpoint(

@@ -120,15 +120,18 @@ class LocalModel:
         return features
 
     def _configure(self, sampling: Sampling, room: int) -> GenerationConfig:
-        """Everything is said, since what is left out may come from a default elsewhere."""
+        """Everything is said, since what is left out may come from a default elsewhere.
+
+        transformers refuses whole numbers where it wants fractions, hence `float`.
+        """
         chance = sampling.temperature > 0
         eos = list(self._facts.eos_token_ids)
         return GenerationConfig(
             max_new_tokens=room,
             do_sample=chance,
-            temperature=sampling.temperature if chance else None,
-            top_p=sampling.top_p if chance else None,
-            top_k=sampling.top_k if chance else None,
+            temperature=float(sampling.temperature) if chance else None,
+            top_p=float(sampling.top_p) if chance else None,
+            top_k=int(sampling.top_k) if chance else None,
             repetition_penalty=1.0,
             num_beams=1,
             use_cache=True,
@@ -153,7 +156,7 @@ def penalise(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
     return LogitsProcessorList(
         [
             RepetitionPenaltyLogitsProcessor(
-                sampling.repetition_penalty, prompt_ignore_length=prompt_tokens
+                float(sampling.repetition_penalty), prompt_ignore_length=prompt_tokens
             )
         ]
     )

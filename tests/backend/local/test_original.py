@@ -96,10 +96,14 @@ def test_every_recorded_answer_comes_out_token_for_token(
 
 
 def test_the_same_weights_in_the_hf_layout_answer_the_same(
-    name: str, native: ListeningEngine
+    name: str, engine: ListeningEngine, native: ListeningEngine
 ) -> None:
     assert native.composer is not None and native.composer.facts.layout is Layout.HF
-    for case in recorded_cases(name):
+    converted, saved = engine.network.state_dict(), native.network.state_dict()
+    assert converted.keys() == saved.keys()
+    assert all(torch.equal(converted[key], saved[key]) for key in converted)
+    text, image, *_ = recorded_cases(name)
+    for case in (text, image):
         replay(native, name, case)
 
 
