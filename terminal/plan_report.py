@@ -13,8 +13,6 @@ from backend.planner.loads import Load
 from backend.planner.plan import Plan
 from backend.planner.shapes import LAYERS, Shape
 
-NONE_USUAL = "none"
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -82,7 +80,7 @@ def fit_table(rows: Sequence[Row], markdown: bool) -> str:
     header = ["size", "parameters", *precisions]
     cells = [
         [
-            f"{row.shape.name}{' *' if row.shape.unconfirmed else ''}",
+            row.shape.name,
             f"{row.shape.parameters / 1e9:.2f} B",
             *(_fit_cell(plan, row.here) for plan in row.plans),
         ]
@@ -94,9 +92,10 @@ def fit_table(rows: Sequence[Row], markdown: bool) -> str:
         if rows[0].here
         else "Beside each figure the smallest usual machine."
     )
+    unsure = ", ".join(row.shape.name for row in rows if row.shape.unconfirmed)
     notes = (
         f"Weights, a cache of {demand.context:,} tokens, room to read as many at once and to see "
-        f"{demand.tiles} tiles at once, and a reserve. {where}\n* shape not confirmed"
+        f"{demand.tiles} tiles at once, and a reserve. {where} Shape not confirmed: {unsure}."
     )
     return f"{draw(header, cells, markdown)}\n\n{notes}"
 
