@@ -1,5 +1,6 @@
 """A conversation in the terminal: asked in order, shown as it comes, stopped by Ctrl-C."""
 
+import io
 import json
 import os
 import signal
@@ -43,24 +44,18 @@ def test_an_answer_is_printed_with_a_final_newline_and_its_cost(
 def test_an_answer_is_written_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     engine.enqueue(["A ", 0.3, "B"])
-    written: list[tuple[str, bool]] = []
+    seen: list[tuple[str, bool]] = []
 
-    class Screen:
-        """Remembers what was flushed while the answer was still being made."""
-
-        def write(self, text: str) -> int:
-            written.append((text, engine.streams[0].statistics is None))
-            return len(text)
+    class Screen(io.StringIO):
+        """Remembers what was on it whenever it was flushed, and whether the answer had ended."""
 
         def flush(self) -> None:
-            pass
-
-        def isatty(self) -> bool:
-            return False
+            seen.append((self.getvalue(), engine.streams[0].statistics is not None))
 
     monkeypatch.setattr(sys, "stdout", Screen())
     hold(engine, read_ask(["Q"]))
-    assert written[0] == ("A ", True)
+    assert seen[0] == ("A ", False)
+    assert seen[-1] == ("A B\n", True)
 
 
 def test_later_questions_know_the_answers_before_them(capsys: pytest.CaptureFixture[str]) -> None:
