@@ -26,6 +26,18 @@ def unreadable_colours(image: Image.Image) -> str:
     return ""
 
 
+def mend_transparency(image: Image.Image, coding: object) -> None:
+    """Bring the transparent colour of a PNG to the 8 bits that Pillow brings its pixels to.
+
+    `coding` is Pillow's name of how pixels stand in the file, as "L;4" and "RGB;16B".
+    """
+    clear = image.info.get("transparency")
+    if coding == "RGB;16B" and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    if coding in ("L;2", "L;4") and isinstance(clear, int):
+        image.info["transparency"] = clear * (85 if coding == "L;2" else 17)
+
+
 def as_seen(image: Image.Image) -> Image.Image:
     """A decoded image as RGB."""
     if image.mode.startswith("I;16"):

@@ -57,6 +57,7 @@ def index_video(ask: Ask) -> Index:
         if not count:
             raise Failed(Fault.NO_PICTURES)
         tick_s, duration = float(stream.time_base or 0), stream.duration or 0
+        promised_s = (container.duration or 0) / av.time_base
         fps = float(stream.average_rate or stream.guessed_rate or 0)
     fps = fps or (count / (duration * tick_s) if duration * tick_s > 0 else 1.0)
     pts, marks = np.array(packets.pts, np.int64), np.array(packets.marks, np.uint8)
@@ -66,7 +67,9 @@ def index_video(ask: Ask) -> Index:
     if not ordered:
         pts, marks, order, tick_s = np.arange(count), marks * 0, np.arange(count), 1 / fps
     width, height = _shown_size(ask)
-    return Index(Head(width, height, fps, tick_s, ordered, closed), pts[order], marks[order])
+    return Index(
+        Head(width, height, fps, tick_s, ordered, promised_s, closed), pts[order], marks[order]
+    )
 
 
 def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:

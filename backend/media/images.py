@@ -28,7 +28,7 @@ from PIL import (
 
 from backend.conversation import Kind
 from backend.errors import BadFile
-from backend.media.colours import as_seen, unreadable_colours
+from backend.media.colours import as_seen, mend_transparency, unreadable_colours
 from backend.media.limits import MB, Limits
 from backend.media.recognise import ADD_AGAIN, AS_IMAGE, examine, status
 
@@ -95,7 +95,9 @@ def _decode(file: BinaryIO, format: str, name: str, limits: Limits) -> Picture:
     image = READERS[format](file)
     _require_size(image.size, name, limits)
     notice = _notice(image)
+    coding = image.tile[0][3] if image.tile else None  # gone once the image is loaded
     image.load()
+    mend_transparency(image, coding)
     # A file may lie about itself and come out larger than its header said.
     _require_size(image.size, name, limits)
     if problem := unreadable_colours(image):

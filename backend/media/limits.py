@@ -1,10 +1,14 @@
-"""How much a file may cost before it is refused. Only numbers: the checks stand at the files.
+"""How much a file may cost before it is refused. The checks stand where files are read.
 
 The defaults let through what phones and cameras make and stop what is made to hurt: a 20 kB PNG
 of 169 megapixels, an 8192 x 4320 video, a file that never ends.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from backend.conversation import Attachment, Kind
+from backend.errors import BadSetting
 
 MB = 1 << 20
 
@@ -25,3 +29,14 @@ class Limits:
     cache_bytes: int = 512 * MB  # tiles and previews kept between questions
     index_bytes: int = 64 * MB  # time stamps of videos kept: 9 bytes a frame
     pictures: int = 24  # images of one conversation; frames are bounded by the context
+
+
+def require_few(files: Iterable[Attachment], limits: Limits) -> None:
+    """Raise `BadSetting` with the numbers for more images than one conversation may have."""
+    images = [file for file in files if file.kind is Kind.IMAGE]
+    if len(images) > limits.pictures:
+        first = images[limits.pictures].name
+        raise BadSetting(
+            f"These are {len(images)} images; at most {limits.pictures} can be looked at together.",
+            f"Take away {len(images) - limits.pictures}, beginning with {first}.",
+        )

@@ -180,7 +180,8 @@ class MediaReader:
         head = index.head
         frames = tuple(Frame(at, index.time_s(at)) for at in self._chosen(file, index))
         count = len(index.pts)
-        return VideoLook(head.width, head.height, count, head.fps, count / head.fps, frames)
+        duration_s = count / head.fps
+        return VideoLook(head.width, head.height, count, head.fps, duration_s, frames, index.notice)
 
     def _cut_video(self, file: Attachment, stopped: StopSign) -> _Cut:
         index = self._index_of(file, stopped)

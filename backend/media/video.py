@@ -21,6 +21,7 @@ from backend.media.visit import Broke, Message, TimedOut, visit
 from backend.media.wire import HEADER, HIDDEN, KEY, Ask, Fault, Head, Tag, Target
 
 SHORTEN = "Cut out the part you mean, or make the video smaller, and add that."
+MISSING_S, MISSING_SHARE = 0.5, 0.05  # sound may well last this much longer than the pictures
 REASONS = {
     Fault.UNREADABLE: ("the video is damaged, or cut off before its end.", ADD_AGAIN),
     Fault.CUT_OFF: ("the video is cut off: its end is missing.", ADD_AGAIN),
@@ -45,6 +46,14 @@ class VideoIndex:
     head: Head
     pts: NDArray[np.int64]  # [frames], in ticks, rising
     marks: NDArray[np.uint8]  # [frames], KEY | HIDDEN
+
+    @property
+    def notice(self) -> str:
+        """What a person should know: whether a good part of the promised pictures is missing."""
+        there_s, promised_s = len(self.pts) / self.head.fps, self.head.promised_s
+        if promised_s - there_s <= max(MISSING_S, MISSING_SHARE * promised_s):
+            return ""
+        return f"cut off: its pictures end at {there_s:.1f} s of {promised_s:.1f} s"
 
     @property
     def nbytes(self) -> int:

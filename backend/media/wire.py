@@ -100,6 +100,7 @@ class Head:
     fps: float
     tick_s: float  # one unit of a time stamp
     ordered: bool  # every frame has a time stamp of its own
+    promised_s: float  # the length the container tells, 0 when it does not
     closed: bool  # all are shown, and no frame before a key frame refers to it
 
 
