@@ -82,6 +82,7 @@
   let following = true;
   addEventListener('scroll', () => { following = end() - scrollY < 90; }, {passive: true});
   const follow = () => { if (following) scrollTo({top: end()}); };
+  addEventListener('load', follow, true);  // a picture under the answer has got its height
 
   // What a screen reader hears: the progress and the end, not each word.
   const name = () => {

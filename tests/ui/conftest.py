@@ -154,15 +154,17 @@ def served(composer: Composer) -> Iterator[Served]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = Settings(port=port)
-    loop = asyncio.new_event_loop()  # Gradio makes one where there is none, and never closes it
-    asyncio.set_event_loop(loop)
-    page = build_page(engine, lambda: composer, settings, sessions)
-    _, url, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
+
+    async def launch() -> tuple[gr.Blocks, str]:
+        page = build_page(engine, lambda: composer, settings, sessions)
+        _, url, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
+        return page, url
+
+    # Gradio makes event loops where none runs, and never closes them.
+    page, url = asyncio.run(launch())
     yield Served(url, engine, sessions)
     engine.close()
     page.close(verbose=False)
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture(scope="module")
