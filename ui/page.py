@@ -85,7 +85,7 @@ def build_page(
     sessions: Sessions | None = None,
 ) -> gr.Blocks:
     """The page that asks `engine`; `composer` gives the checkpoint's facts once they are known."""
-    sessions = sessions or Sessions()
+    sessions = Sessions() if sessions is None else sessions  # an empty one is falsy
 
     @cache
     def known_examples(known: Composer) -> tuple[Example, ...]:
