@@ -9,15 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import median
 
 from transformers import InternVLForConditionalGeneration
 
-from backend.checkpoint.find import find_checkpoint
 from backend.conversation import End
 from backend.engine import State
 from backend.local.engine import LocalEngine
-from backend.local.load import choose_device, choose_dtype, load_network, saved_dtype
+from backend.local.load import load_checkpoint
 from backend.local.model import LocalModel
 from backend.local.preparation import Prepared
 from backend.prompt.compose import Composer
@@ -73,8 +73,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.network: InternVLForConditionalGeneration | None = None
+        self._network: InternVLForConditionalGeneration | None = None
         self.runs: list[Run] = []
+
+    @property
+    def network(self) -> InternVLForConditionalGeneration:
+        """The network that is watched."""
+        assert self._network is not None, "the engine is ready, so it has a network"
+        return self._network
 
     def begin(self, stream: AnswerStream) -> Run:
         """The model starts to answer."""
@@ -100,9 +106,14 @@ class Watch:
         self.wait(lambda runs: any(run.stream is stream for run in runs))
         return next(run for run in self.runs if run.stream is stream)
 
+    def run_from(self, session: str) -> Run:
+        """The run that a session asked for, waited for."""
+        self.wait(lambda runs: any(run.stream.request.session == session for run in runs))
+        return next(run for run in self.runs if run.stream.request.session == session)
+
     def watch(self, network: InternVLForConditionalGeneration) -> None:
         """Note when layers are entered. Hooks run in order, so the product's come before."""
-        self.network = network
+        self._network = network
         layers = network.model.language_model.layers
         layers[0].register_forward_pre_hook(self._note_step)
         for layer in (*network.model.vision_tower.encoder.layer, *layers):
@@ -140,27 +151,17 @@ class WatchedModel:
 def load(
     settings: Settings, composer: Composer, report: Callable[[float], None], watch: Watch
 ) -> WatchedModel:
-    """As `backend.local.load.load_checkpoint`, but no token ends an answer."""
-    network = load_bundled(settings, composer, report)
+    """As the product loads it, but no token ends an answer."""
     endless = replace(composer.facts, eos_token_ids=())
-    model = LocalModel(network, endless, composer.tokens)
-    watch.watch(network)
+    model = load_checkpoint(settings, Composer(endless, composer.tokens, composer.media), report)
+    watch.watch(model._network)  # the only look behind the product's face
     return WatchedModel(model, watch)
-
-
-def load_bundled(
-    settings: Settings, composer: Composer, report: Callable[[float], None]
-) -> InternVLForConditionalGeneration:
-    """The network alone, placed as the product places it."""
-    folder, device = find_checkpoint(settings.model), choose_device()
-    dtype = choose_dtype(device, saved_dtype(folder))
-    return load_network(folder, composer.facts.layout, composer.tokens, device, dtype, report)
 
 
 def start_watched() -> tuple[LocalEngine, Watch]:
     """The engine, ready, and the watch on its model."""
     watch = Watch()
-    engine = LocalEngine(Settings(), load=lambda *given: load(*given, watch))
+    engine = LocalEngine(Settings(), load=partial(load, watch=watch))
     engine.start()
     deadline = time.monotonic() + PATIENCE_S
     while engine.status().state is State.LOADING and time.monotonic() < deadline:
