@@ -19,7 +19,7 @@ def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
 
     Where key frames close what came before, as the card reads them: `vr[index]`. Elsewhere decord
     jumps to another frame than the asked one, so every frame up to it is read. Raises `Failed`,
-    `Fault.FOREIGN` for what only PyAV reads rightly: AV1, broadcast streams.
+    `Fault.FOREIGN` for what only PyAV reads rightly: AV1, broadcast streams, tiny frames.
     """
     try:
         from decord import DECORDError, VideoReader, cpu
@@ -32,7 +32,10 @@ def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
     try:
         reader = VideoReader(ask.path, ctx=cpu(0), num_threads=1)
         read = _jump if ask.closed else _walk
-        yield from read(reader, [target.index for target in ask.targets])
+        for pixels in read(reader, [target.index for target in ask.targets]):
+            if pixels.shape[-1] != 3:  # decord misreads the rows of some small frames
+                raise Failed(Fault.FOREIGN)
+            yield pixels
     except (DECORDError, RuntimeError, IndexError, StopIteration):
         raise Failed(Fault.FOREIGN) from None
 

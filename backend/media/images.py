@@ -20,6 +20,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -128,14 +129,14 @@ def _notice(image: Image.Image) -> str:
     return "animated: only the first picture is used"
 
 
-def _heif(file: BinaryIO) -> Image.Image:
+def _heif(file: BinaryIO) -> ImageFile.ImageFile:
     from pillow_heif import HeifImageFile
 
-    heif: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    heif: ImageFile.ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call]
     return heif
 
 
-READERS: dict[str, Callable[[BinaryIO], Image.Image]] = {
+READERS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
     "PNG": PngImagePlugin.PngImageFile,
     "GIF": GifImagePlugin.GifImageFile,

@@ -84,6 +84,17 @@ def sound(path: Path) -> Path:
     return path
 
 
+def remuxed(source: Path, path: Path, options: dict[str, str]) -> Path:
+    """The same video written again by a muxer with other options."""
+    with av.open(str(source)) as old, av.open(str(path), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
 def turned(source: Path, path: Path) -> Path:
     """The same MP4 with a track header that says: turn me by a quarter."""
     content = bytearray(source.read_bytes())
