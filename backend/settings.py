@@ -11,6 +11,12 @@ from backend.errors import BadSetting
 BUNDLED = "bundled"
 FRAMES = 8  # of a video unless chosen otherwise: the model card's example
 DECODERS = ("av", "decord")
+AUTO = "auto"
+DTYPES = (AUTO, "bfloat16", "float16", "float32")
+ATTENTIONS = (AUTO, "sdpa", "flash_attention_2", "flash_attention_3", "eager")
+QUANTIZATIONS = ("int8", "nf4")
+STRATEGIES = ("balanced", "card", "single", "cpu")
+LEAST_CONTEXT = 256  # tokens: the system prompt alone takes some fifty
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,27 @@ class Settings:
     max_queue: int = 16  # requests waiting at most, the running one not counted
     decoder: str = "av"
     frames: int = FRAMES
+    revision: str | None = None  # of a hub repository: a branch, a tag or a commit
+    dtype: str = AUTO
+    quantize: str | None = None
+    attention: str = AUTO
+    context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
+    strategy: str = "balanced"
+    offload: bool = False  # what does not fit may lie off the device that computes
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)
         check_range("queue length", self.max_queue, 1, 10_000)
         check_range("frames", self.frames, 1, 512)
-        if self.decoder not in DECODERS:
-            raise BadSetting(
-                f"There is no decoder {self.decoder!r}.", f"Choose from {', '.join(DECODERS)}."
-            )
+        check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
+        _check_choice("decoder", self.decoder, DECODERS)
+        _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("attention", self.attention, ATTENTIONS)
+        _check_choice("strategy", self.strategy, STRATEGIES)
+        if self.quantize is not None:
+            _check_choice("quantisation", self.quantize, QUANTIZATIONS)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadSetting(f"There is no {name} {value!r}.", f"Choose from {', '.join(choices)}.")

@@ -20,7 +20,14 @@ from backend.conversation import (
 from backend.errors import BadQuestion
 from backend.settings import Settings
 from terminal.files import read_file_word, with_defaults
-from terminal.parser import DEFAULTS, Parser, add_model_options, options
+from terminal.parser import (
+    DEFAULTS,
+    Parser,
+    add_loading_options,
+    add_model_options,
+    options,
+    read_settings,
+)
 from terminal.plan import MakePlan, read_plan
 
 GREEDY = Sampling()
@@ -100,16 +107,16 @@ def read_serve(words: Sequence[str]) -> Serve:
     page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")
     add_model_options(parser)
-    chosen = vars(parser.parse_args(words))
-    verbose = chosen.pop("verbose")
-    return Serve(Settings(**chosen), verbose)
+    add_loading_options(parser)
+    chosen = parser.parse_args(words)
+    return Serve(read_settings(chosen), chosen.verbose)
 
 
 def read_ask(words: Sequence[str]) -> Ask:
     """`app.py ask QUESTION [--image F]… [--then QUESTION]… …`."""
     chosen = _ask_parser().parse_args(words)
     return Ask(
-        Settings(model=chosen.model, decoder=chosen.decoder),
+        read_settings(chosen),
         _turns(chosen),
         chosen.system,
         Sampling(
@@ -138,6 +145,7 @@ def _ask_parser() -> Parser:
     _add_conversation_options(parser)
     _add_sampling_options(parser)
     add_model_options(parser)
+    add_loading_options(parser)
     output = options(parser, "output")
     output.switch("--json", "print one object at the end instead of the text as it comes")
     output.switch("--dry-run", "show what the model would read; loads no weights")

@@ -33,7 +33,7 @@ def check(command: Ask) -> None:
     preview = look_ahead(command)
     if repository_of(command.settings.model) is None:
         # Of a folder's weights the sizes are known at once; the hub's are fetched by the engine.
-        find_checkpoint(command.settings.model)
+        find_checkpoint(command.settings.model, command.settings.revision)
     require_room(command, preview)
 
 
@@ -41,7 +41,7 @@ def look_ahead(command: Ask) -> Preview:
     """The prompt of the whole conversation, as far as it is known before its answers are."""
     check_kinds(command.turns)
     settings = command.settings
-    folder = find_checkpoint(settings.model, only_facts=True)
+    folder = find_checkpoint(settings.model, settings.revision, only_facts=True)
     composer = open_composer(folder, settings, name_of(settings.model))
     conversation = plan_conversation(command)
     prompt = composer.compose(conversation)

@@ -4,12 +4,30 @@ Knows no command; `terminal.arguments` and its neighbours describe theirs with i
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NoReturn
 
-from backend.settings import BUNDLED, DECODERS, Settings
+from backend.settings import (
+    ATTENTIONS,
+    BUNDLED,
+    DECODERS,
+    DTYPES,
+    QUANTIZATIONS,
+    STRATEGIES,
+    Settings,
+)
 
 DEFAULTS = Settings()
+DTYPE_HELP = """\
+of what is not quantised; auto takes bfloat16 on a GPU that computes in it and float16 on others
+(half the bytes), on the processor float32, which was quickest there, or the files' own dtype where
+float32 would fill more than half of the free memory (default auto)"""
+ATTENTION_HELP = """\
+auto takes flash attention where it is installed, on an NVIDIA GPU in half precision, and sdpa
+elsewhere; eager is for comparisons, its memory is not foreseen (default auto)"""
+QUANTIZE_HELP = """\
+store decoder layers in 8 or 4 bits with bitsandbytes, on NVIDIA GPUs and the processor: less
+memory, no more speed"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,6 +96,30 @@ def add_model_options(parser: Parser) -> None:
         help="what decodes videos; decord is the model card's own (default %(default)s)",
     )
     model.switch("--verbose", "write the log to stderr, with the causes of faults")
+
+
+def add_loading_options(parser: Parser) -> None:
+    """How the model is loaded; their names are those of `Settings`, as `read_settings` wants."""
+    loading = options(parser, "loading")
+    add = loading.group.add_argument
+    add("--dtype", choices=DTYPES, default=DEFAULTS.dtype, help=DTYPE_HELP)
+    add("--quantize", choices=QUANTIZATIONS, help=QUANTIZE_HELP)
+    add("--attention", choices=ATTENTIONS, default=DEFAULTS.attention, help=ATTENTION_HELP)
+    loading.maybe("--context", int, "tokens at most, prompt and answer (default: the checkpoint's)")
+    add(
+        "--strategy",
+        choices=STRATEGIES,
+        default=DEFAULTS.strategy,
+        help="how several GPUs share the model, see app.py plan --help (default %(default)s)",
+    )
+    loading.switch("--offload", "let what does not fit lie off the GPU or on the disk: slow")
+    loading.maybe("--revision", str, "branch, tag or commit of a hub repository")
+
+
+def read_settings(chosen: argparse.Namespace) -> Settings:
+    """The settings that `chosen` tells, the defaults of others; what else it holds is not ours."""
+    told = {field.name: getattr(chosen, field.name, None) for field in fields(Settings)}
+    return Settings(**{name: value for name, value in told.items() if value is not None})
 
 
 def _metavar(example: object) -> str:

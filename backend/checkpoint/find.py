@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 
 from backend.checkpoint.files import broken, read_json
-from backend.errors import BadCheckpoint
+from backend.errors import BadCheckpoint, BadSetting
 from backend.settings import BUNDLED
 
 BUNDLED_FOLDER = Path(__file__).parents[2] / "assets" / "checkpoint"
@@ -31,12 +31,17 @@ def find_checkpoint(model: str, revision: str | None = None, only_facts: bool = 
 
     `model` is "bundled", a size such as "2B" or "2B-Instruct", a hub id, or a folder. With
     `only_facts`, configuration and tokenizer are enough and no weights are fetched or checked.
-    Raises `BadCheckpoint` with what is wrong and what to do.
+    Raises `BadCheckpoint` with what is wrong and what to do, and `BadSetting` for a revision of
+    what is not on the hub.
     """
     folder = BUNDLED_FOLDER if model == BUNDLED else Path(model).expanduser()
     repository = repository_of(model)
     if repository is None:
         _require_folder(model, folder)
+        if revision is not None:
+            raise BadSetting(
+                f"{folder} is a folder and has no revision {revision!r}.", "Leave --revision out."
+            )
     else:
         folder = _fetch(repository, revision, only_facts)
     if not only_facts:

@@ -34,7 +34,7 @@ Load = Callable[[Settings, Composer, Callable[[float], None]], Model]
 
 def open_checkpoint(settings: Settings) -> Composer:
     """The composer of the chosen checkpoint, from its small files alone."""
-    folder = find_checkpoint(settings.model, only_facts=True)
+    folder = find_checkpoint(settings.model, settings.revision, only_facts=True)
     return open_composer(folder, settings, name_of(settings.model))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from backend.checkpoint.facts import Facts, read_facts
 from backend.checkpoint.tokenizer import Tokens, mend, read_tokens
 from backend.conversation import Answer, Attachment, Conversation, Kind
-from backend.errors import BadCheckpoint, BadQuestion
+from backend.errors import BadCheckpoint, BadQuestion, BadSetting
 from backend.media.reader import MediaReader
 from backend.media.stopping import StopSign, never
 from backend.prompt.budget import Budget
@@ -177,9 +177,10 @@ class Composer:
 def open_composer(folder: Path, settings: Settings, name: str | None = None) -> Composer:
     """The composer of the checkpoint in `folder`, from its small files alone.
 
-    Raises `BadCheckpoint` when these are missing or of another family of models.
+    Raises `BadCheckpoint` when these are missing or of another family of models, and `BadSetting`
+    for a longer context than the checkpoint has.
     """
-    facts = read_facts(folder, name)
+    facts = _limit(read_facts(folder, name), settings.context)
     media = MediaReader(
         tile=facts.tile,
         max_tiles=facts.max_tiles,
@@ -188,6 +189,18 @@ def open_composer(folder: Path, settings: Settings, name: str | None = None) -> 
         decoder=settings.decoder,
     )
     return Composer(facts, read_tokens(folder), media)
+
+
+def _limit(facts: Facts, context: int | None) -> Facts:
+    """The facts with the context that a person wants of the checkpoint's."""
+    if context is None:
+        return facts
+    if context > facts.context_length:
+        raise BadSetting(
+            f"{facts.name} has a context of {facts.context_length:,} tokens, not {context:,}.",
+            f"Choose --context {facts.context_length} or less.",
+        )
+    return replace(facts, context_length=context)
 
 
 def _require_question(conversation: Conversation) -> None:

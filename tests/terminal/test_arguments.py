@@ -31,6 +31,36 @@ def test_the_page_is_served_as_told() -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["", "ask Q"])
+def test_the_model_is_loaded_as_told(command: str) -> None:
+    words = "--model 8B --revision v1 --dtype float16 --quantize nf4 --attention sdpa"
+    words = f"{command} {words} --context 4096 --strategy card --offload"
+    found = read_command(words.split())
+    assert isinstance(found, Ask | Serve)
+    assert found.settings == Settings(
+        "8B",
+        revision="v1",
+        dtype="float16",
+        quantize="nf4",
+        attention="sdpa",
+        context=4096,
+        strategy="card",
+        offload=True,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ask", "--help"]])
+def test_the_help_tells_what_auto_takes_and_why(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read_command(words)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "auto takes bfloat16 on a GPU that computes in it and float16 on others (half" in told
+    assert "on the processor float32, which was quickest there" in told
+    assert "auto takes flash attention where it is installed" in told
+
+
 def test_a_question_alone_is_asked_greedily_of_the_bundled_checkpoint() -> None:
     command = read_command(["ask", "Who are you?"])
     assert isinstance(command, Ask)
@@ -86,6 +116,10 @@ def test_combined_concerns_every_question() -> None:
         "ask Q --seed x",
         "ask Q --max-new-tokens 1e9",
         "ask Q --decoder opencv",
+        "ask Q --dtype int4",
+        "ask Q --attention flash",
+        "--quantize fp8",
+        "--strategy offload",
         "ask Q R",
         "aks Q",
         "--port x",
@@ -128,6 +162,7 @@ def test_words_that_are_no_command_end_with_one_line(
         (["--port", "65536"], "port"),
         (["--max-queue", "0"], "queue"),
         (["--frames", "0"], "frames"),
+        (["--context", "9"], "context"),
     ],
 )
 def test_values_out_of_their_range_are_named(words: list[str], named: str) -> None:

@@ -16,7 +16,7 @@ from huggingface_hub import errors
 
 from backend.checkpoint import find
 from backend.checkpoint.find import check_weights, find_checkpoint, name_of, repository_of
-from backend.errors import BadCheckpoint
+from backend.errors import BadCheckpoint, BadSetting
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
 
 
@@ -241,3 +241,8 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, folder: Path):
     (repository / "refs" / "main").write_text(commit)
     shutil.copytree(folder, repository / "snapshots" / commit)
     assert find_offline(tmp_path / "home").stdout.strip() == commit
+
+
+def test_a_folder_has_no_revision() -> None:
+    with pytest.raises(BadSetting, match="has no revision 'v1'. Leave --revision out"):
+        find_checkpoint("bundled", revision="v1", only_facts=True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, Kind, Turn
-from backend.errors import BadCheckpoint, BadFile
+from backend.errors import BadCheckpoint, BadFile, BadSetting
 from backend.prompt.compose import open_composer
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL
@@ -41,6 +41,17 @@ def test_the_bundled_checkpoint_reads_a_picture(pictures: tuple[Attachment, Atta
     assert prompt.visual_tokens == composer.facts.tokens_per_tile * len(tiles)
     assert tiles.shape[1:] == (composer.facts.tile, composer.facts.tile, 3)
     assert prompt.budget.fits
+
+
+def test_a_shorter_context_than_the_checkpoints_limits_every_conversation():
+    composer = open_composer(BUNDLED_FOLDER, Settings(context=300))
+    budget = composer.measure(Conversation((Turn("word " * 400),)))
+    assert (budget.limit, budget.fits) == (300, False)
+
+
+def test_a_longer_context_than_the_checkpoints_is_refused():
+    with pytest.raises(BadSetting, match=r"context of 2,048 tokens, not 4,096\. .*--context 2048"):
+        open_composer(BUNDLED_FOLDER, Settings(context=4096))
 
 
 def test_a_name_with_signs_in_it_is_a_name(tmp_path: Path):
