@@ -70,36 +70,24 @@ class Guard:
             await self._pass(scope, receive, send, most)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        begun = False
+        taken = 0
+
+        async def count() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > most:
+                raise TooLarge
+            return message
 
         async def answer(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
+                if taken > most:  # whatever the app made of it
+                    message["status"] = 413
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        try:
-            await self._app(scope, count_bytes(receive, most), answer)
-        except TooLarge:
-            if begun:
-                raise
-            await refuse(send, 413, "Too large.")
-
-
-def count_bytes(receive: Receive, most: int) -> Receive:
-    """`receive`, raising `TooLarge` once a body without a declared length exceeds `most` bytes."""
-    taken = 0
-
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most:
-            raise TooLarge
-        return message
-
-    return counted
+        await self._app(scope, count, answer)
 
 
 def declared_length(scope: Scope) -> int:

@@ -87,7 +87,7 @@ def ordinal(number: int) -> str:
 
 def moment(seconds: float) -> str:
     """Seconds of a video as `0:07.5` or `1:02:03.0`."""
-    minutes, rest = divmod(max(seconds, 0.0), 60)
+    minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
     return f"{head}:{rest:04.1f}"

@@ -126,11 +126,7 @@ def panel(**settings: Any) -> list[Any]:
 
 def changed(values: list[Any]) -> dict[str, Any]:
     """What a view changes, by the name of the part."""
-    return {
-        name: value
-        for name, value in zip(NAMES, values, strict=True)
-        if value != gr.skip()
-    }
+    return {name: value for name, value in zip(NAMES, values, strict=True) if value != gr.skip()}
 
 
 def texts(history: list[dict[str, Any]]) -> list[str]:

@@ -279,7 +279,9 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_tab: Open, ser
     assert tab.evaluate(wide) == 390
     drop(tab, files, "wide.png", "tall.png", "clip.mp4", "words.png")
     assert tab.evaluate(wide) == 390
-    long = "a" * 300 + "\n\n```\n" + "b" * 300 + "\n```\n\n| " + " | ".join(["column"] * 20) + " |\n"
+    long = (
+        "a" * 300 + "\n\n```\n" + "b" * 300 + "\n```\n\n| " + " | ".join(["column"] * 20) + " |\n"
+    )
     served.engine.enqueue([long + "|---" * 20 + "|\n", "$$" + "x+" * 100 + "x$$\n"])
     ask(tab, "w" * 200)
     wait_for_answer(tab, "aaa")
@@ -334,9 +336,7 @@ NAMELESS = """() => {
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_text_can_be_read_and_every_control_has_a_name(
-    open_tab: Open, served, files, theme
-):
+def test_every_text_can_be_read_and_every_control_has_a_name(open_tab: Open, served, files, theme):
     tab = open_tab(f"?__theme={theme}")
     expect(tab.locator("body.dark")).to_have_count(int(theme == "dark"))
     drop(tab, files, "wide.png")

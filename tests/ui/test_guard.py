@@ -1,0 +1,64 @@
+"""The guard: closed doors, limits on bodies, and headers on every answer."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.ui.conftest import Served
+from ui.guard import MOST_JSON, Guard
+
+CLOSED = (
+    "/monitoring",
+    "/monitoring/summary",
+    "/gradio_api/monitoring/summary",
+    "/gradio_api/proxy=https://elsewhere.invalid/x",
+    "/gradio_api/file=https://elsewhere.invalid/x.png",
+    "/gradio_api/file=HTTP://elsewhere.invalid/x.png",
+    "/gradio_api/file=file:///etc/passwd",
+    "/gradio_api/process_recording",
+    "/gradio_api/deep_link",
+    "/gradio_api/vibe-code",
+    "/gradio_api/runs",
+)
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_a_closed_door_is_not_found(served: Served, path: str):
+    for method in ("GET", "POST"):
+        assert httpx.request(method, served.url.rstrip("/") + path).status_code == 404
+
+
+def test_the_page_is_served_with_the_policy_and_without_sniffing(served: Served):
+    answer = httpx.get(served.url)
+    assert answer.status_code == 200
+    assert "img-src 'self' data: blob:" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "app.py", "assets/checkpoint/config.json"])
+def test_files_of_the_machine_are_not_served(served: Served, path: str):
+    assert httpx.get(f"{served.url}gradio_api/file={path}").status_code == 403
+
+
+def test_a_body_that_says_it_is_too_large_is_refused(served: Served):
+    answer = httpx.post(f"{served.url}gradio_api/queue/join", content=b" " * (MOST_JSON + 1))
+    assert answer.status_code == 413
+
+
+def test_a_body_that_grows_too_large_is_refused(served: Served):
+    pieces = (b" " * 100_000 for _ in range(MOST_JSON // 100_000 + 1))
+    answer = httpx.post(f"{served.url}gradio_api/queue/join", content=pieces)
+    assert answer.status_code == 413
+
+
+def test_what_is_no_http_passes_untouched():
+    seen: list[Any] = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(Guard(app)({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]

@@ -1,0 +1,334 @@
+"""What the page says and draws: words, files, messages, boxes, settings, sessions."""
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from backend.conversation import Answer, Attachment, Conversation, End, Kind, Statistics, Turn
+from backend.engine import Stage, State, Status
+from backend.errors import BadFile, BadSetting
+from backend.prompt.budget import Budget
+from tests.ui.conftest import ROOT, Desk, texts
+from ui import words
+from ui.box import BoxHandlers
+from ui.boxes_overlay import draw_overlay, find_picture
+from ui.cards import Card, Draft
+from ui.examples import read_abilities, read_examples
+from ui.messages import show, without_remote_pictures
+from ui.panels import draw_budget, draw_model, draw_notice
+from ui.sessions import Sessions, joined
+from ui.tray import draw_tray
+from ui.uploads import accept, choose, look_again
+
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+READY = Status(State.READY, "fake", 1.0, device="cpu", precision="float32")
+LOADING = Status(State.LOADING, "fake", 0.63)
+BUDGET = Budget(text=41, visual=6912, limit=32_768, images=3, videos=0, tiles=27)
+STATISTICS = Statistics(3_000, 2_560, 20, 0.42, 31.4, End.EOS)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (22, "22nd")],
+)
+def test_ordinals(number, said):
+    assert words.ordinal(number) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0:00.0"), (7.5, "0:07.5"), (61, "1:01.0"), (3723, "1:02:03.0"), (59.96, "1:00.0")],
+)
+def test_moments(seconds, said):
+    assert words.moment(seconds) == said
+
+
+def test_the_budget_line_counts_pictures_tiles_and_tokens():
+    assert words.budget_line(BUDGET) == (
+        "3 images · 27 tiles · 6,912 visual + 41 text tokens of 32,768"
+    )
+
+
+def test_too_much_is_red_and_says_the_remedy():
+    excess = replace(BUDGET, visual=41_000, remedy="Use 6 tiles.")
+    drawn = draw_budget(excess)
+    assert "excess" in drawn and "Use 6 tiles." in drawn
+    assert "excess" not in draw_budget(BUDGET)
+
+
+def test_the_line_under_an_answer():
+    assert words.statistics_line(STATISTICS) == (
+        "2,560 visual + 440 text tokens · first word 0.4 s · 31 tokens/s · "
+        "20 tokens written, finished"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "ahead", "status", "said"),
+    [
+        (Stage.WAITING, 1, READY, "2nd in line"),
+        (Stage.WAITING, 0, READY, "Next in line"),
+        (Stage.PREPARING, 0, READY, "Opening the files"),
+        (Stage.READING, 0, READY, "Reading 26 tiles"),
+        (Stage.WRITING, 0, READY, ""),
+        (Stage.WAITING, 0, LOADING, "Loading fake, 63%"),
+    ],
+)
+def test_progress_says_what_is_waited_for(stage, ahead, status, said):
+    assert words.progress_line(stage, ahead, status, 26).startswith(said)
+
+
+def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
+    assert "ready · cpu · float32" in draw_model(READY)
+    assert "63%" in draw_model(LOADING)
+    assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
+
+
+# Files
+
+
+def test_a_hostile_file_name_is_shown_and_nothing_more():
+    hostile = Attachment("/a", Kind.IMAGE, HOSTILE)
+    film = replace(hostile, kind=Kind.VIDEO)
+    card = Card(("/p.jpg",), times=(0.0,), tiles=1, size=(2, 2), grid=(1, 1))
+    drafts = (Draft(1, HOSTILE, hostile), Draft(2, HOSTILE, film), Draft(3, HOSTILE, None, "<i>"))
+    drawn = draw_tray(drafts, {hostile: card, film: card})
+    history = show(Conversation((Turn("?", (hostile, film)),)), {hostile: card, film: card})
+    for html in (drawn, *texts(history)):
+        assert "<img src=x" not in html and "<i>" not in html
+        assert "&lt;img src=x" in html
+
+
+def test_dropped_files_become_attachments_or_refusals(composer, files):
+    session = Sessions().of("one")
+    accept(session, [str(files / "wide.png"), str(files / "words.png")], composer.media)
+    good, bad = session.drafts
+    assert good.attachment is not None and session.cards[good.attachment].tiles >= 1
+    assert bad.attachment is None and "not an image" in bad.problem
+    assert not bad.problem.startswith("words.png")
+
+
+def test_files_dropped_before_the_checkpoint_is_known_are_looked_at_later(composer, files):
+    session = Sessions().of("one")
+    accept(session, [str(files / "wide.png")], None)
+    assert words.PENDING in draw_tray(session.drafts, session.cards)
+    assert look_again(session, composer.media)
+    assert words.PENDING not in draw_tray(session.drafts, session.cards)
+    assert not look_again(session, composer.media)
+
+
+def test_a_file_that_proves_bad_later_is_refused_then(composer, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 60)
+    session = Sessions().of("one")
+    accept(session, [str(broken)], None)
+    assert session.drafts[0].attachment is not None
+    look_again(session, composer.media)
+    assert session.drafts[0].attachment is None and session.drafts[0].problem
+
+
+def test_the_box_holds_a_limited_number_of_files(composer, files):
+    session = Sessions().of("one")
+    accept(session, [str(files / "wide.png")] * 65, composer.media)
+    assert [draft.attachment is None for draft in session.drafts[-2:]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [("frames", "3", 3), ("start_s", "0.5", 0.5), ("end_s", "", None), ("max_tiles", "3", None)],
+)
+def test_choices_of_a_video(composer, files, field, value, expected):
+    session = Sessions().of("one")
+    accept(session, [str(files / "clip.mp4")], composer.media)
+    choose(session, 1, field, value, composer.media)
+    assert getattr(session.drafts[0].attachment, field) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("frames", "0"),
+        ("frames", "nan"),
+        ("frames", "x"),
+        ("frames", "1e999"),
+        ("start_s", "-1"),
+        ("start_s", "99"),
+    ],
+)
+def test_a_wrong_choice_is_refused_and_changes_nothing(composer, files, field, value):
+    session = Sessions().of("one")
+    accept(session, [str(files / "clip.mp4")], composer.media)
+    before = session.drafts
+    with pytest.raises((BadSetting, BadFile)):
+        choose(session, 1, field, value, composer.media)
+    assert session.drafts == before
+
+
+def test_a_forged_choice_reaches_no_other_field(composer, files):
+    session = Sessions().of("one")
+    accept(session, [str(files / "clip.mp4")], composer.media)
+    before = session.drafts
+    choose(session, 1, "path", "/etc/passwd", composer.media)
+    choose(session, 7, "frames", "2", composer.media)
+    assert session.drafts == before
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("![a](https://x.invalid/a.png)", "\\![a](https://x.invalid/a.png)"),
+        ("![a][b]", "\\![a][b]"),
+        ('<img src="https://x.invalid">', '&lt;img src="https://x.invalid">'),
+        ("<IMAGE>", "&lt;IMAGE>"),
+        ("`![a](https://x.invalid)`", "`![a](https://x.invalid)`"),
+        ("```\n<img src=x>\n```", "```\n<img src=x>\n```"),
+        ("Hello! [link](https://x.invalid) 3 < 4", "Hello! [link](https://x.invalid) 3 < 4"),
+        ("<ref>a</ref><box>[[1, 2, 3, 4]]</box>", "<ref>a</ref><box>[[1, 2, 3, 4]]</box>"),
+    ],
+)
+def test_pictures_from_elsewhere_are_disarmed_and_all_else_stays(written, shown):
+    assert without_remote_pictures(written) == shown
+
+
+def test_a_notice_escapes_what_it_tells():
+    assert "<b>" not in draw_notice("<b>", "<b>", "<b>").replace("<b>&lt;b&gt;</b>", "")
+
+
+# Boxes
+
+
+def boxed(files, *names: str, answer: str, question: str = "?") -> Conversation:
+    pictures = tuple(Attachment(str(files / name), Kind.IMAGE, name) for name in names)
+    return Conversation((Turn(question, pictures, answer=Answer(answer)),))
+
+
+def test_boxes_are_drawn_where_they_are_and_listed_in_pixels(files):
+    answer = "<ref>red dot</ref><box>[[62, 111, 343, 611]]</box>"
+    overlay = draw_overlay(boxed(files, "wide.png", answer=answer))
+    assert overlay.picture == "wide.png"
+    assert overlay.legend == ("red dot · 19, 19 – 110, 110 px",)
+    drawn = Image.open(overlay.path).convert("RGB")
+    assert drawn.size == (320, 180)
+    assert min(drawn.getpixel((200, 90))) > 240  # outside all is as it was
+    red, green, blue = drawn.getpixel((60, 108))  # the lower edge
+    assert red > 180 and green < 120 and blue < 120
+
+
+def test_no_boxes_or_no_picture_draw_nothing(files):
+    assert draw_overlay(boxed(files, "wide.png", answer="None.")) is None
+    answer = "<ref>a</ref><box>[[1, 2, 3, 4]]</box>"
+    assert draw_overlay(boxed(files, answer=answer)) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "meant"),
+    [
+        ("x", "?", "tall.png"),
+        ("In Image-1: x", "?", "wide.png"),
+        ("x", "Where in Image-1?", "wide.png"),
+        ("x", "Where in Image-9?", "tall.png"),
+    ],
+)
+def test_the_picture_that_was_named_is_the_one_drawn_on(files, answer, question, meant):
+    chat = boxed(files, "wide.png", "tall.png", answer=answer, question=question)
+    assert find_picture(chat).name == meant
+
+
+def test_a_picture_that_is_gone_costs_no_answer(desk: Desk, files, tmp_path):
+    gone = tmp_path / "gone.png"
+    gone.write_bytes((files / "wide.png").read_bytes())
+    desk.drop(gone)
+    desk.engine.enqueue(["<ref>a</ref><box>[[1, 2, 300, 400]]</box>"])
+    desk.ask("?")
+    gone.unlink()
+    desk.follow()
+    assert "<ref>a</ref>" in str(desk.settle()["history"])
+
+
+# Budget and state of the model
+
+
+def box_of(desk: Desk) -> BoxHandlers:
+    return BoxHandlers(desk.engine, lambda: desk.composer, desk.sessions, lambda: "welcome")
+
+
+def weigh(desk: Desk, typed: str) -> str:
+    from tests.ui.conftest import panel
+
+    return box_of(desk).weigh(typed, desk.browser(), *panel())
+
+
+def test_the_budget_weighs_the_chat_with_what_stands_in_the_box(desk: Desk, files):
+    assert words.HINT in weigh(desk, "")
+    desk.drop(files / "wide.png")
+    one = weigh(desk, "What is here?")
+    assert "1 image · 1 tile" in one
+    desk.converse("What is here?")
+    desk.drop(files / "tall.png")
+    assert "2 images · 2 tiles" in weigh(desk, "And here?")
+
+
+def test_the_budget_tells_when_it_is_too_much(desk: Desk):
+    assert "excess" in weigh(desk, "word " * 5000)
+
+
+def test_the_model_s_line_is_sent_when_it_changed(desk: Desk):
+    import gradio as gr
+
+    box = box_of(desk)
+    first = box.look(desk.browser())
+    assert "ready" in first[0] and first[2] == "welcome"
+    assert box.look(desk.browser())[:3] == [gr.skip()] * 3
+    desk.engine.become(State.LOADING, 0.5)
+    assert "50%" in box.look(desk.browser())[0]
+
+
+# Sessions and examples
+
+
+@pytest.mark.parametrize(
+    ("question", "typed", "both"),
+    [("a", "", "a"), ("a b", "a", "a b"), ("a", "b", "a\nb"), ("", "b", "b")],
+)
+def test_a_question_that_comes_back_stands_before_what_was_typed(question, typed, both):
+    assert joined(question, typed) == both
+
+
+def test_the_oldest_idle_session_is_forgotten_first(desk: Desk):
+    sessions = Sessions(most=2)
+    desk.sessions = sessions
+    first = sessions.of("first")
+    desk.engine.enqueue([30.0])
+    from backend.conversation import Request
+
+    first.begin(desk.engine, Request(Conversation((Turn("?"),)), session="first"))
+    second = sessions.of("second")
+    sessions.of("third")
+    assert len(sessions) == 2
+    assert sessions.of("first") is first and sessions.of("second") is not second
+    first.stop()
+
+
+def test_every_example_of_the_project_has_its_files(composer):
+    examples = read_examples(ROOT / "assets" / "examples", composer.media)
+    assert len(examples) >= 3
+    assert all(example.previews and example.files for example in examples)
+
+
+def test_examples_whose_files_are_missing_are_left_out(composer, tmp_path):
+    (tmp_path / "examples.json").write_text('[{"question": "?", "files": ["none.png"]}]')
+    assert read_examples(tmp_path, composer.media) == ()
+    assert read_examples(tmp_path / "nowhere", composer.media) == ()
+
+
+def test_a_checkpoint_that_says_nothing_of_itself_has_no_abilities(tmp_path):
+    assert read_abilities(tmp_path) == ""
+    (tmp_path / "abilities.md").write_text("It counts shapes.\n")
+    assert read_abilities(tmp_path) == "It counts shapes."
