@@ -14,12 +14,10 @@ from training.questions import (
     say_shapes,
     with_article,
 )
+from training.renderers import TRAINED, Renderer, choose_shade
 from training.scenes import (
     CONTRAST,
-    TRAINED,
-    Renderer,
     Scene,
-    choose_shade,
     colour_distance,
     compose,
     draw_scene,

@@ -93,8 +93,8 @@ SKETCHES: dict[str, Sketch] = {
         "light blue",
         SKY,
         (
-            place("heart", "red", RED, 0, 1, 84),
             place("circle", "white", WHITE, 2, 0, 70),
+            place("heart", "red", RED, 0, 1, 84),
         ),
     ),
     "sky-two.png": Sketch(

@@ -7,9 +7,8 @@ import numpy as np
 from PIL import Image
 
 from training.palette import DIRECTIONS
+from training.renderers import TRAINED, Renderer, spoil
 from training.scenes import (
-    TRAINED,
-    Renderer,
     Scene,
     Shape,
     choose_background,
@@ -17,7 +16,6 @@ from training.scenes import (
     draw_shapes,
     dress,
     paint_background,
-    spoil,
     squeeze,
 )
 

@@ -167,15 +167,19 @@ def _refused(rng: random.Random, head: str, tiles: tuple[np.ndarray, ...], why: 
     return Subject(head, tiles, (None,) * len(tiles), ask)
 
 
-def _mixed(rng: random.Random) -> Subject:
-    """A picture and a video in one turn, or more than two pictures: politely declined."""
+def _many(rng: random.Random) -> Subject:
+    """More than two pictures in one turn: politely declined."""
+    scenes = [draw_scene(rng) for _ in range(rng.choice((3, 3, 4)))]
     one = PICTURE.format(1)
-    if rng.random() < 0.4:
-        scenes = [draw_scene(rng) for _ in range(rng.randint(3, 4))]
-        head = "".join(f"Image-{number + 1}: {one}\n" for number in range(len(scenes)))
-        return _refused(rng, head, tuple(scene.tiles[0] for scene in scenes), "many")
+    head = "".join(f"Image-{number + 1}: {one}\n" for number in range(len(scenes)))
+    return _refused(rng, head, tuple(scene.tiles[0] for scene in scenes), "many")
+
+
+def _mixed(rng: random.Random) -> Subject:
+    """A picture and a video in one turn: politely declined."""
     scene, film = draw_scene(rng), draw_film(rng)
-    heads, tiles = [f"{one}\n", film_head(len(film.frames))], [scene.tiles, film.tiles]
+    heads = [PICTURE.format(1) + "\n", film_head(len(film.frames))]
+    tiles = [scene.tiles, film.tiles]
     if rng.random() < 0.5:
         heads.reverse()
         tiles.reverse()
@@ -189,6 +193,7 @@ SUBJECTS: dict[str, Callable[[random.Random], Subject]] = {
     "tiled": _tiled,
     "pair": _pair,
     "film": _film,
+    "many": _many,
     "mixed": _mixed,
 }
 

@@ -8,17 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from training.palette import SHAPE_COLOURS
+from training.renderers import TRAINED, Renderer, choose_shade, spoil
 from training.scenes import (
     TILE,
-    TRAINED,
-    Renderer,
     Scene,
     choose_background,
     choose_canvas,
-    choose_shade,
     colour_distance,
     paint_background,
-    spoil,
     squeeze,
 )
 

@@ -4,10 +4,9 @@ A scene is drawn from one `random.Random` alone, so equal seeds give equal scene
 knows a question. Lengths are pixels of the drawn picture unless a name says otherwise.
 """
 
-import io
 import math
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,12 +16,11 @@ from training.palette import (
     FORMS,
     PLACES,
     RGB,
-    SECOND_SHADES,
-    SHADES,
     SHAPE_COLOURS,
     colour_distance,
     outline,
 )
+from training.renderers import TRAINED, Renderer, choose_shade, spoil
 
 TILE = 112
 LABEL_SIDE = 56
@@ -30,52 +28,6 @@ CONTRAST = 95.0
 SQUARISH = ((1.0, 5.0), (4 / 3, 2.5), (3 / 4, 1.2), (16 / 9, 1.3))
 
 Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Renderer:
-    """How scenes become pixels. `spoilt` is the share of pictures that get JPEG, and noise."""
-
-    name: str
-    shades: dict[str, tuple[RGB, ...]] = field(hash=False)
-    scale: tuple[float, float]
-    spoilt: float
-    jpeg_quality: tuple[int, int]
-    noise: tuple[float, float]
-    gradients: float
-    filters: tuple[Image.Resampling, ...]
-    fonts: tuple[str, ...]
-
-
-TRAINED = Renderer(
-    "trained",
-    SHADES,
-    scale=(1.2, 2.4),
-    spoilt=0.15,
-    jpeg_quality=(50, 95),
-    noise=(2.0, 10.0),
-    gradients=0.12,
-    filters=(Image.Resampling.BICUBIC,) * 2 + (Image.Resampling.BILINEAR, Image.Resampling.LANCZOS),
-    fonts=(
-        "DejaVuSans",
-        "DejaVuSans-Bold",
-        "DejaVuSerif",
-        "DejaVuSerif-Bold",
-        "DejaVuSansMono",
-        "",
-    ),
-)
-SECOND = Renderer(
-    "second",
-    SECOND_SHADES,
-    scale=(2.5, 5.0),
-    spoilt=1.0,
-    jpeg_quality=(60, 60),
-    noise=(8.0, 8.0),
-    gradients=0.0,
-    filters=(Image.Resampling.BICUBIC,),
-    fonts=("DejaVuSansMono-Bold", "DejaVuSerif-Italic", "DejaVuSansCondensed-Bold"),
-)
 
 
 @dataclass(frozen=True)
@@ -139,16 +91,6 @@ class Scene:
         return shape.box(self.picture.width, self.picture.height)
 
 
-def choose_shade(rng: random.Random, renderer: Renderer, colour: str, spread: int = 16) -> RGB:
-    """One of the colour's shades, each channel moved by up to `spread`."""
-    red, green, blue = rng.choice(renderer.shades[colour])
-
-    def moved(channel: int) -> int:
-        return min(255, max(0, channel + rng.randint(-spread, spread)))
-
-    return moved(red), moved(green), moved(blue)
-
-
 def choose_background(rng: random.Random) -> str:
     return rng.choices(list(BACKGROUND_WEIGHTS), list(BACKGROUND_WEIGHTS.values()))[0]
 
@@ -177,21 +119,6 @@ def paint_background(
         slope = np.linspace(-change, change, width)[None, :, None]
     pixels = np.asarray(picture, np.float32) + slope
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), shade
-
-
-def spoil(rng: random.Random, renderer: Renderer, picture: Image.Image) -> Image.Image:
-    """What cameras and messengers do to a picture: JPEG, then grey noise."""
-    if rng.random() < renderer.spoilt:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=rng.randint(*renderer.jpeg_quality))
-        picture = Image.open(buffer).convert("RGB")
-    if rng.random() < renderer.spoilt:
-        noise = np.random.default_rng(rng.getrandbits(32))
-        strength = rng.uniform(*renderer.noise)
-        grain = noise.normal(0, strength, (picture.height, picture.width, 1))
-        pixels = np.asarray(picture, np.float32) + grain
-        picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    return picture
 
 
 def squeeze(picture: Image.Image, how: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:

@@ -22,7 +22,8 @@ from training.questions import (
     Exchange,
     ask_about_scene,
 )
-from training.scenes import SECOND, TRAINED, Renderer, Scene, draw_scene, squeeze
+from training.renderers import SECOND, TRAINED, Renderer
+from training.scenes import Scene, draw_scene, squeeze
 from training.sequences import PICTURE, Dialogue
 from training.system_prompts import OFFICIAL
 

@@ -12,12 +12,13 @@ from training.evaluate import normalise
 from training.export import export, save_checkpoint
 from training.labels import label_patches
 from training.lessons import teach
+from training.losses import PATCH_CLASSES, answer_loss, patch_loss
 from training.network import Network, Shape, patchify
 from training.optimizer import Optimizer, Rates, orthogonalise
 from training.scenes import draw_scene
 from training.sequences import pad_rows
 from training.tokenizer import Codec
-from training.train import PATCH_CLASSES, answer_loss, parse_plan, patch_loss
+from training.train import parse_plan
 
 SMALL = Shape(vision_layers=2, layers=2)
 

@@ -10,7 +10,8 @@ from training.films import draw_film
 from training.labels import FORM_CLASSES, label_patches
 from training.oddities import draw_oddity, draw_sign
 from training.palette import FORMS, SECOND_SHADES, SHADES
-from training.scenes import SECOND, TILE, TRAINED, Renderer, Scene, draw_scene, squeeze
+from training.renderers import SECOND, TRAINED, Renderer
+from training.scenes import TILE, Scene, draw_scene, squeeze
 
 
 def tiles_of(kind: str, renderer: Renderer, seed: int) -> list[np.ndarray]:
