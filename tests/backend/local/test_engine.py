@@ -190,8 +190,9 @@ def test_out_of_memory_is_told_apart(
     assert read(engine.stream(ask("next"))) == "next"
 
 
+@pytest.mark.parametrize("make", [MemoryError, lambda: EngineFailed("It broke.", "Ask again.")])
 def test_memory_is_freed_when_no_traceback_holds_it_any_more(
-    engine: LocalEngine, model: ScriptedModel
+    engine: LocalEngine, model: ScriptedModel, make: Callable[[], Exception]
 ) -> None:
     alive: set[str] = set()
 
@@ -204,12 +205,13 @@ def test_memory_is_freed_when_no_traceback_holds_it_any_more(
 
     def evil(now: int | None) -> None:
         tensor = Tensor()
-        raise MemoryError(tensor)
+        assert tensor is not None
+        raise make()
 
     at_recovery: list[set[str]] = []
     model.fail = evil
     model.recover = lambda: at_recovery.append(set(alive))  # type: ignore[method-assign]
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(EngineFailed):
         read(engine.stream(ask("look")))
     wait_until(lambda: bool(at_recovery))
     assert at_recovery == [set()]
@@ -259,13 +261,16 @@ def test_stop_while_writing_keeps_the_text_and_frees_the_model(
     assert model.answered == ["next"]
 
 
-def test_stop_while_the_model_reads_frees_it(engine: LocalEngine, model: ScriptedModel) -> None:
+def test_stop_while_the_model_reads_frees_it_and_is_no_error(
+    engine: LocalEngine, model: ScriptedModel, caplog: pytest.LogCaptureFixture
+) -> None:
     held = reading(engine, model)
     held.close()
     assert read(held) == ""
     wait_until(lambda: model.at_once == 0)
     model.gate.set()
     assert read(engine.stream(ask("next"))) == "next"
+    assert model.recovered == 0 and not caplog.records
 
 
 def test_stop_in_the_queue_means_it_is_never_begun(

@@ -17,11 +17,13 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.engine import Stage
 from backend.errors import EngineFailed, OutOfMemory
+from backend.local.decoding import ByteTable
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network, spare_a_core
-from backend.local.model import LocalModel
+from backend.local.model import LocalModel, penalise
 from backend.local.preparation import Prepared, prepare
 from backend.local.stopping import Stopped
+from backend.local.streamer import AnswerStreamer
 from backend.media.tiles import normalise
 from backend.prompt.compose import Composer
 from backend.settings import Settings
@@ -172,15 +174,17 @@ def test_a_seed_repeats_an_answer_and_chance_returns_after_it(
     assert ids(None) != first
 
 
-def test_greedy_is_greedy_whatever_the_checkpoint_prefers(
+def test_the_checkpoint_s_own_sampling_defaults_are_not_mixed_in(
     network: Any, composer: Composer, model: LocalModel
 ) -> None:
-    expected = answer(model, composer, request("Hello!"))[0].token_ids
+    asked = request("Hello!", max_new_tokens=60)
+    expected = answer(model, composer, asked)[0].token_ids
+    assert len(expected) < 50
     network.generation_config = GenerationConfig(
-        do_sample=True, temperature=2.0, repetition_penalty=2.0, min_new_tokens=12
+        do_sample=True, temperature=2.0, repetition_penalty=2.0, min_new_tokens=50
     )
     again = LocalModel(network, composer.facts, composer.tokens)
-    assert answer(again, composer, request("Hello!"))[0].token_ids == expected
+    assert answer(again, composer, asked)[0].token_ids == expected
 
 
 def test_choices_of_sampling_reach_the_sampler(endless: LocalModel, composer: Composer) -> None:
@@ -208,6 +212,24 @@ def test_the_repetition_penalty_looks_at_new_tokens_alone(
         )
     assert stream.token_ids == tuple(out[0].tolist())
     assert stream.token_ids != bare(network, composer, prepared, eos_token_id=None)[:24]
+
+
+def test_the_penalty_leaves_the_words_of_the_prompt_alone() -> None:
+    (penalty,) = penalise(Sampling(repetition_penalty=2), prompt_tokens=2)
+    ids = torch.tensor([[0, 1, 2, 3]])  # two of the prompt, two new ones
+    assert penalty(ids, torch.ones(1, 5)).tolist() == [[1, 1, 0.5, 0.5, 1]]
+    assert not penalise(Sampling(), prompt_tokens=2)
+
+
+def test_a_closed_stream_ends_the_generation_at_the_next_token(composer: Composer) -> None:
+    stream = AnswerStream(request("Hello!"))
+    streamer = AnswerStreamer(stream, ByteTable(composer.tokens), eos=())
+    streamer.put(torch.tensor([[1, 2, 3]]))
+    streamer.put(torch.tensor([40]))
+    stream.close()
+    with pytest.raises(Stopped):
+        streamer.put(torch.tensor([41]))
+    assert stream.token_ids == (40,)
 
 
 def test_nothing_is_warned_about(
