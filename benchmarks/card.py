@@ -27,6 +27,24 @@ def load_image(path: Path, tile: int = TILE, max_tiles: int = MAX_TILES) -> torc
     return torch.stack([transform(part) for part in cut(image, tile, max_tiles)])
 
 
+def load_video(path: Path, samples: int, tile: int = TILE) -> torch.Tensor:
+    """Pixels of evenly spread frames, one tile each: float32 [samples, 3, tile, tile]."""
+    import decord
+
+    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+    frames = [
+        Image.fromarray(reader[index].asnumpy()).convert("RGB")
+        for index in choose_indices(len(reader) - 1, samples)
+    ]
+    return torch.stack([transform(part) for frame in frames for part in cut(frame, tile, 1)])
+
+
+def choose_indices(last: int, samples: int) -> list[int]:
+    """Indices of the card's frames when the whole video is taken."""
+    step = last / samples
+    return [int(step / 2 + np.round(step * number)) for number in range(samples)]
+
+
 def cut(image: Image.Image, tile: int, max_tiles: int) -> list[Image.Image]:
     """The image's tiles, each a picture of its own."""
     columns, rows = closest_grid(image.width, image.height, max_tiles, tile)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -12,14 +13,33 @@ WORDS = "Describe the shapes, their colours, and where each of them stands. "
 
 
 def make_photograph(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    """A JPEG with as much to decode as a photograph: soft areas, edges and grain."""
+    """A JPEG with as much to decode as a photograph."""
+    draw_scene(width, height, seed).save(path, "JPEG", quality=90)
+    return path
+
+
+def draw_scene(width: int, height: int, seed: int) -> Image.Image:
+    """Soft areas, edges and grain."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (height // 96 + 2, width // 96 + 2, 3), np.uint8)
     soft = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     grain = random.integers(0, 12, (height, width, 1), np.uint8)
     edges = (np.add.outer(np.arange(height) // 40, np.arange(width) // 56) % 2 * 24)[..., None]
-    pixels = soft // 2 + edges.astype(np.uint8) + grain
-    Image.fromarray(pixels).save(path, "JPEG", quality=90)
+    return Image.fromarray(soft // 2 + edges.astype(np.uint8) + grain)
+
+
+def make_video(path: Path, width: int, height: int, seconds: float) -> Path:
+    """An H.264 video of 30 frames a second, a key frame every 250: a square over a soft scene."""
+    scene = np.array(draw_scene(width, height, seed=0))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "250", "crf": "23"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(round(seconds * 30)):
+            picture = np.roll(scene, number, axis=1)
+            side, left = height // 4, number * 4 % (width - height // 4)
+            picture[side : 2 * side, left : left + side] = (220, 40, 40)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
     return path
 
 

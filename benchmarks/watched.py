@@ -132,6 +132,7 @@ class WatchedModel:
     def __init__(self, model: LocalModel, watch: Watch) -> None:
         self.device = model.device
         self.precision = model.precision
+        self.attention = model.attention
         self._model = model
         self._watch = watch
 
