@@ -139,7 +139,7 @@ class Tab:
 
 
 @contextmanager
-def serve(engine: Engine, composer: Composer, sessions: Sessions) -> Iterator[int]:
+def serve(engine: Engine, composer: Composer | None, sessions: Sessions) -> Iterator[int]:
     """The product's page, served as the product serves it; gives the port."""
     settings = Settings(port=0)
     page = build_page(engine, lambda: composer, settings, sessions)
