@@ -81,7 +81,9 @@
   const end = () => document.documentElement.scrollHeight - innerHeight;
   let following = true;
   addEventListener('scroll', () => { following = end() - scrollY < 90; }, {passive: true});
-  const follow = () => { if (following) scrollTo({top: end()}); };
+  const follow = () => {
+    if (following && find('#reading .message-row')) scrollTo({top: end()});
+  };
   addEventListener('load', follow, true);  // a picture under the answer has got its height
 
   // What a screen reader hears: the progress and the end, not each word.

@@ -100,9 +100,12 @@ class BoxHandlers:
 
     def _drafted(self, session: Session, choices: Choices) -> Conversation:
         """The chat as it would be if the box were sent now."""
+        running = session.running
+        if running is not None:
+            return running.request.conversation
         conversation = session.conversation.instructed(choices.system)
         files = accepted(session.drafts)
-        if session.running is not None or not (session.typed.strip() or files):
+        if not (session.typed.strip() or files):
             return conversation
         return conversation.asked(choices.turn(session.typed, files))
 

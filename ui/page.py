@@ -127,7 +127,7 @@ def lay_out(model: str) -> Parts:
         fresh = gr.Button(words.NEW_CHAT, elem_id="fresh")
         status = make_html(model, "model")
     with gr.Column(elem_id="reading"):
-        welcome = make_html("", "welcome", WELCOME_SCRIPT)
+        welcome = make_html(draw_welcome((), ""), "welcome", WELCOME_SCRIPT)
         history = make_chat("history", words.CHAT)
         live = make_chat("live", words.LIVE)
         progress = make_html("", "progress")

@@ -186,7 +186,7 @@ def open_tab(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]
         context.set_default_timeout(WAIT_MS)
         tab = context.new_page()
         tab.goto(served.url + query)
-        tab.locator("#welcome h1").wait_for()  # the page has spoken with the server
+        tab.locator(".example").first.wait_for()  # the page has spoken with the server
         return tab
 
     yield open_one
