@@ -30,7 +30,8 @@ class Status:
     share: float = 0.0
     reason: str = ""
     device: str = ""  # where it runs, as "cpu" or "2 × NVIDIA H100"
-    precision: str = ""  # as "bfloat16"
+    precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
+    attention: str = ""  # as "sdpa"
     waiting: int = 0  # requests in the queue, the running one not counted
 
 

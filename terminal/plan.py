@@ -139,8 +139,9 @@ def find_machine(command: MakePlan) -> Machine:
 
 
 def _plan_one(command: MakePlan, shape: Shape, machine: Machine) -> Plan:
-    on_gpu = bool(machine.gpus) and command.strategy is not Strategy.CPU
-    dtype = command.dtype or choose_dtype(shape, on_gpu)
+    cpu = machine.cpu if command.strategy is Strategy.CPU or not machine.gpus else None
+    memory = cpu.free_bytes if cpu else None
+    dtype = command.dtype or choose_dtype(shape, command.quantize, memory)
     demand = _demand(command, shape, Precision(dtype, command.quantize))
     return plan_devices(demand, machine, command.strategy, command.may_offload)
 

@@ -54,4 +54,6 @@ def wait(interruption: Interruption, address: str, status: Callable[[], Status])
 def _outcome(status: Status) -> str:
     if status.state is State.FAILED:
         return f"{status.model} cannot answer: {status.reason}"
-    return f"{status.model} answers on {status.device} in {status.precision}. Ctrl-C ends it."
+    attention = f" with {status.attention}" if status.attention else ""
+    where = f"on {status.device} in {status.precision}{attention}"
+    return f"{status.model} answers {where}. Ctrl-C ends it."

@@ -22,7 +22,9 @@ class FakeEngine:
     def __init__(self, model: str = "fake") -> None:
         self.requests: list[Request] = []
         self.streams: list[AnswerStream] = []
-        self.now = Status(State.READY, model, share=1.0, device="cpu", precision="float32")
+        self.now = Status(
+            State.READY, model, share=1.0, device="cpu", precision="float32", attention="sdpa"
+        )
         self.closed = False
         self._scripts: deque[Sequence[str | float | Exception]] = deque()
 

@@ -70,8 +70,8 @@ class LocalEngine:
     def stream(self, request: Request) -> AnswerStream:
         """Begin to answer; returns at once, also while the model is loading.
 
-        Raises `EngineBusy` when the line is full and `EngineFailed` or `BadCheckpoint` when the
-        model could not be loaded.
+        Raises `EngineBusy` when the line is full, and when the model could not be loaded the
+        reason: `EngineFailed`, `BadCheckpoint` or `BadSetting`.
         """
         stream = AnswerStream(request)
         self._line.join(Ticket(stream))
@@ -113,6 +113,7 @@ class LocalEngine:
             share=1.0,
             device=model.device,
             precision=model.precision,
+            attention=model.attention,
         )
         broken = Worker(self._line, model).run()
         if broken is not None:

@@ -5,11 +5,13 @@ Only safetensors, and never code from a checkpoint: both layouts go into transfo
 to import.
 """
 
-import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,8 +23,13 @@ from backend.checkpoint.files import read_json
 from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokenizer import Tokens
 from backend.errors import BadCheckpoint
+from backend.local.choices import Placement, decide, refuse_question
+from backend.local.devices import find_machine
 from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
+from backend.local.quantization import configure
+from backend.planner.configs import read_shape
+from backend.planner.devices import DISK
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 
@@ -33,38 +40,50 @@ PLACING = "Loading weights"  # how transformers 5.24 calls its loop over paramet
 
 
 def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> LocalModel:
-    """The model on the best device here; `report` is told the share done and may raise to stop.
+    """The model, placed as planned; `report` is told the share done and may raise to stop.
 
-    Raises `BadCheckpoint` for weights that are missing, incomplete or of another shape.
+    Raises `OutOfMemory` and `BadSetting` before any weights are fetched or read, and
+    `BadCheckpoint` for weights that are missing, incomplete or of another shape.
     """
-    folder = find_checkpoint(settings.model)
-    device = choose_device()
-    if device.type == "cpu":
+    facts = composer.facts
+    choices = decide(settings, read_shape(facts.folder, facts.name), find_machine())
+    folder = find_checkpoint(settings.model, settings.revision)
+    if choices.on_processor:
         spare_a_core()
-    dtype = choose_dtype(device, saved_dtype(folder), count_bytes(folder))
-    network = load_network(folder, composer.facts.layout, composer.tokens, device, dtype, report)
-    return LocalModel(network, composer.facts, composer.tokens)
+    network = load_network(folder, facts.layout, composer.tokens, choices.placement, report)
+    return LocalModel(network, facts, composer.tokens, partial(refuse_question, choices.plan))
 
 
 def load_network(
-    folder: Path,
-    layout: Layout,
-    tokens: Tokens,
-    device: torch.device,
-    dtype: torch.dtype,
-    report: Report,
+    folder: Path, layout: Layout, tokens: Tokens, placement: Placement, report: Report
 ) -> InternVLForConditionalGeneration:
     """The network of a checkpoint in either layout, in evaluation mode."""
+    with LOADING, progress_told_to(report), ExitStack() as kept:
+        store = None
+        if DISK in placement.device_map.values():
+            store = kept.enter_context(TemporaryDirectory(prefix="internvl3-"))
+        network = _read_network(folder, layout, tokens, placement, store)
+        weakref.finalize(network, kept.pop_all().close)  # the store lives as long
+        return network
+
+
+def _read_network(
+    folder: Path, layout: Layout, tokens: Tokens, placement: Placement, store: str | None
+) -> InternVLForConditionalGeneration:
     choices: dict[str, Any] = {}
-    with LOADING, ExitStack() as stack:
-        stack.enter_context(progress_told_to(report))
+    with ExitStack() as stack:
         if layout is Layout.ORIGINAL:
             config = read_json(folder / "config.json")
             choices["config"] = convert_config(config, tokens)
             stack.enter_context(original_layout(choices["config"]))
+        if placement.quantize:
+            choices["quantization_config"] = configure(placement.quantize, placement.dtype)
         loaded: Any = InternVLForConditionalGeneration.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=placement.dtype,
+            attn_implementation=placement.attention,
+            device_map=dict(placement.device_map),
+            offload_folder=store,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -74,30 +93,8 @@ def load_network(
         )
     network, told = loaded
     _require_all(folder, told)
-    placed: InternVLForConditionalGeneration = network.to(device).eval()
+    placed: InternVLForConditionalGeneration = network.eval()
     return placed
-
-
-def choose_device() -> torch.device:
-    """The GPU with most room, Apple's, or the processor."""
-    if torch.cuda.is_available():
-        free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
-        return torch.device("cuda", free.index(max(free)))
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def choose_dtype(device: torch.device, saved: torch.dtype, saved_bytes: int) -> torch.dtype:
-    """The precision that pays on a device, for weights of so many bytes as they were saved.
-
-    On a processor float32 was as quick as bfloat16 or quicker at every size tried (matrices of
-    the 1B, 2B and 8B, AVX-512 with bf16 instructions, torch 2.13), so only memory speaks for less.
-    """
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float16
-    if device.type == "mps":
-        return torch.float16
-    return torch.float32 if saved_bytes * 4 // saved.itemsize <= memory() // 2 else saved
 
 
 def spare_a_core() -> None:
@@ -107,25 +104,6 @@ def spare_a_core() -> None:
     runs makes every step wait (2 busy cores: 12 ms a token with one thread, 170 ms with two).
     """
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-
-
-def memory() -> int:
-    """Bytes of memory of this machine; 0 where the system does not tell."""
-    if not hasattr(os, "sysconf"):
-        return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def count_bytes(folder: Path) -> int:
-    """Bytes of all weights in `folder`."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def saved_dtype(folder: Path) -> torch.dtype:
-    """The precision of the weights as the configuration tells it; float32 when it does not."""
-    config = read_json(folder / "config.json")
-    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 @contextmanager

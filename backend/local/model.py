@@ -6,6 +6,7 @@ and files only as tiles.
 
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,23 +25,37 @@ from backend.checkpoint.tokenizer import Tokens
 from backend.conversation import End, Sampling
 from backend.errors import EngineFailed
 from backend.local.decoding import ByteTable
+from backend.local.devices import describe
 from backend.local.preparation import Prepared
+from backend.local.quantization import quantization_of
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer
+from backend.planner.costs import TILES_PER_BATCH
 from backend.stream import AnswerStream
 
-TILES_AT_ONCE = 16  # bounds the memory of the vision tower, whose peak grows with the batch
+TILES_AT_ONCE = TILES_PER_BATCH  # bounds the memory of the vision tower, as the plan counts on
 
 
 class LocalModel:
     """One loaded InternVL; satisfies `backend.local.worker.Model`."""
 
     def __init__(
-        self, network: InternVLForConditionalGeneration, facts: Facts, tokens: Tokens
+        self,
+        network: InternVLForConditionalGeneration,
+        facts: Facts,
+        tokens: Tokens,
+        refuse: Callable[[Prepared], None] = lambda prepared: None,
     ) -> None:
-        self.device = describe(network.device)
-        self.precision = str(network.dtype).removeprefix("torch.")
+        """`refuse` raises for a question that the devices have no room for."""
+        self.device = describe(places_of(network))
+        self.precision = precision_of(network)
+        self.attention = str(network.config._attn_implementation)
         self._network = network
+        # Where ids go in and logits come out; the first parameter, which transformers asks, may
+        # lie on another GPU or in a store.
+        embeddings: Any = network.get_input_embeddings()
+        self._device: torch.device = embeddings.weight.device
+        self._refuse = refuse
         self._facts = facts
         self._table = ByteTable(tokens)
         self._alone = threading.Lock()
@@ -56,6 +71,8 @@ class LocalModel:
             raise AssertionError("two generations at once on one model")
         self._stream = stream
         try:
+            # Only now is the room known: answers before this one have left it.
+            self._refuse(prepared)
             with torch.inference_mode():
                 return self._generate(prepared, stream)
         finally:
@@ -65,7 +82,7 @@ class LocalModel:
     def recover(self) -> None:
         """Free what a failed request left on the device; raises if the device works no more."""
         gc.collect()
-        device = self._network.device
+        device = self._device
         if device.type == "cuda":
             torch.cuda.empty_cache()
         elif device.type == "mps":
@@ -74,7 +91,7 @@ class LocalModel:
 
     def _generate(self, prepared: Prepared, stream: AnswerStream) -> End:
         sampling = stream.request.sampling
-        ids = torch.tensor([prepared.prompt.ids], device=self._network.device)
+        ids = torch.tensor([prepared.prompt.ids], device=self._device)
         streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids)
         if sampling.temperature > 0:
             seed(sampling.seed)
@@ -109,7 +126,7 @@ class LocalModel:
 
     def _encode(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
         """Features of tiles [n, height, width, 3], as [n, tokens per tile, width]."""
-        pixels = torch.from_numpy(tiles).to(self._network.device)  # bytes travel, not floats
+        pixels = torch.from_numpy(tiles).to(self._device)  # bytes travel, not floats
         mean = torch.tensor(self._facts.mean, device=pixels.device)
         std = torch.tensor(self._facts.std, device=pixels.device)
         normal = pixels.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
@@ -170,9 +187,20 @@ def seed(value: int | None) -> None:
         torch.manual_seed(value)
 
 
-def describe(device: torch.device) -> str:
-    """The device as a person knows it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def places_of(network: InternVLForConditionalGeneration) -> set[int | str]:
+    """Where a network lies, as device maps say it: GPUs by number, "cpu", "disk"."""
+    device_map = getattr(network, "hf_device_map", None)  # there is one for several places only
+    if device_map is not None:
+        return set(device_map.values())
+    device = network.device
+    return {device.index or 0 if device.type == "cuda" else device.type}
+
+
+def precision_of(network: InternVLForConditionalGeneration) -> str:
+    """In what a network computes, and how its matrices are stored if otherwise."""
+    dtype = str(network.dtype).removeprefix("torch.")
+    quantize = quantization_of(network)
+    return f"{quantize} + {dtype}" if quantize else dtype
 
 
 def _decoder_layers(network: InternVLForConditionalGeneration) -> list[torch.nn.Module]:

@@ -21,6 +21,7 @@ class Model(Protocol):
 
     device: str
     precision: str
+    attention: str
 
     def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
         """Write the answer into `stream`; raises `Stopped` soon after that is closed."""

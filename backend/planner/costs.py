@@ -61,11 +61,6 @@ class Precision:
         return str(self.quantize or self.dtype)
 
 
-def choose_dtype(shape: Shape, on_gpu: bool) -> Dtype:
-    """What "auto" means: on a GPU two bytes, be it bfloat16 or float16; on the CPU as saved."""
-    return Dtype.BFLOAT16 if on_gpu else Dtype(shape.saved_as)
-
-
 @dataclass(frozen=True, slots=True)
 class Demand:
     """What has to find room: a checkpoint in a precision, a cache, a batch of tiles.
@@ -94,6 +89,22 @@ class Bill:
     vision: int  # at work where the vision tower is, before the text is read
     text: int  # at work wherever decoder layers run
     ends: int  # besides, where embeddings and head are
+
+
+def choose_dtype(
+    shape: Shape, quantize: Quantization | None = None, memory: int | None = None
+) -> Dtype:
+    """What "auto" means on a GPU, or on a processor with so many free bytes of `memory`.
+
+    On a GPU it is two bytes, be it bfloat16 or float16. On a processor float32 was as quick as
+    bfloat16 or quicker at every size tried (matrices of the 1B, 2B and 8B, AVX-512 with bf16
+    instructions, torch 2.13), so only memory speaks for less, and then it is as saved.
+    """
+    if memory is None:
+        return Dtype.BFLOAT16
+    demand = Demand(shape, Precision(Dtype.FLOAT32, quantize), context=1, tiles=1)
+    weights = sum(reckon(demand).weights.values())
+    return Dtype.FLOAT32 if weights <= memory // 2 else Dtype(shape.saved_as)
 
 
 def reckon(demand: Demand) -> Bill:

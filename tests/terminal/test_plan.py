@@ -135,6 +135,17 @@ def test_on_the_cpu_a_checkpoint_is_planned_in_the_dtype_of_its_files(
     assert on_cpu["weights_bytes"] - on_gpu["weights_bytes"] == 2 * 325_248
 
 
+def test_on_the_cpu_float32_is_planned_where_it_fills_half_of_the_memory_at_most(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parameters = 938_193_024
+    for line, element in (("1B --ram 8", 4), ("1B --ram 7", 2), ("1B --gpus 8 --ram 8", 2)):
+        (device,) = plan(line, capsys)["devices"]
+        assert device["weights_bytes"] // parameters == element, line
+    (device,) = plan("1B --gpus 8 --ram 8 --strategy cpu", capsys)["devices"]
+    assert device["weights_bytes"] // parameters == 4
+
+
 def test_this_machine_is_meant_when_no_other_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("1B", "1B --here"):
         assert plan(line, capsys)["devices"][0]["free_bytes"] > 0

@@ -55,7 +55,7 @@ def end_soon(engine: FakeEngine, state: State, reason: str = "") -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "line"),
     [
-        (State.READY, "", "toy answers on cpu in float32. Ctrl-C ends it."),
+        (State.READY, "", "toy answers on cpu in float32 with sdpa. Ctrl-C ends it."),
         (State.FAILED, "No weights.", "toy cannot answer: No weights."),
     ],
 )

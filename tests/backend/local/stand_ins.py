@@ -31,6 +31,7 @@ class ScriptedModel:
 
     device = "cpu"
     precision = "float32"
+    attention = "sdpa"
 
     def __init__(self) -> None:
         self.gate = threading.Event()

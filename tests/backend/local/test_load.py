@@ -13,11 +13,9 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import End
 from backend.engine import State
 from backend.errors import BadCheckpoint
-from backend.local import load as load_module
 from backend.local.engine import LocalEngine
-from backend.local.load import choose_dtype, count_bytes, load_checkpoint, saved_dtype, spare_a_core
+from backend.local.load import load_checkpoint, spare_a_core
 from backend.settings import Settings
-from tests.backend.local.golden import FOLDER
 from tests.backend.local.stand_ins import ask, instant_composer
 
 
@@ -56,8 +54,7 @@ def test_what_the_report_raises_ends_the_loading() -> None:
 
 def test_the_model_tells_where_and_how_it_runs() -> None:
     model = load_checkpoint(Settings(), instant_composer(), lambda share: None)
-    assert model.device == load_module.choose_device().type == "cpu"
-    assert model.precision == "float32"
+    assert (model.device, model.precision, model.attention) == ("cpu", "float32", "sdpa")
 
 
 def test_weights_that_are_missing_are_refused_not_made_up(tmp_path: Path) -> None:
@@ -101,27 +98,6 @@ def test_the_bundled_checkpoint_answers() -> None:
     status = engine.status()
     assert (status.model, status.state, status.waiting) == ("checkpoint", State.READY, 0)
     engine.close()
-
-
-def test_the_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    bfloat16 = torch.bfloat16
-    gpu, apple, cpu = (torch.device(kind) for kind in ("cuda", "mps", "cpu"))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert choose_dtype(gpu, torch.float32, 10) == torch.bfloat16
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert choose_dtype(gpu, bfloat16, 10) == torch.float16
-    assert choose_dtype(apple, bfloat16, 10) == torch.float16
-    monkeypatch.setattr(load_module, "memory", lambda: 1000)
-    assert choose_dtype(cpu, bfloat16, 250) == torch.float32
-    assert choose_dtype(cpu, bfloat16, 260) == torch.bfloat16
-    assert choose_dtype(cpu, torch.float32, 500) == torch.float32
-    assert choose_dtype(cpu, torch.float32, 5000) == torch.float32
-
-
-def test_the_saved_precision_is_read_in_either_spelling() -> None:
-    assert saved_dtype(BUNDLED_FOLDER) == torch.bfloat16
-    assert saved_dtype(FOLDER / "qknorm-112") == torch.float32
-    assert count_bytes(BUNDLED_FOLDER) == (BUNDLED_FOLDER / "model.safetensors").stat().st_size
 
 
 def test_a_core_is_left_to_the_page() -> None:

@@ -17,6 +17,7 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.engine import Stage
 from backend.errors import EngineFailed, OutOfMemory
+from backend.local.choices import Placement
 from backend.local.decoding import ByteTable
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network, spare_a_core
@@ -45,9 +46,9 @@ def composer() -> Composer:
 @pytest.fixture(scope="module")
 def network(composer: Composer) -> Any:
     spare_a_core()
-    device, dtype = torch.device("cpu"), torch.float32
+    placement = Placement(torch.float32)
     layout = composer.facts.layout
-    return load_network(BUNDLED_FOLDER, layout, composer.tokens, device, dtype, lambda share: None)
+    return load_network(BUNDLED_FOLDER, layout, composer.tokens, placement, lambda share: None)
 
 
 @pytest.fixture(scope="module")

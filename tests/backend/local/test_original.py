@@ -15,6 +15,7 @@ from backend.checkpoint.facts import Layout, read_facts
 from backend.checkpoint.tokenizer import Tokens, read_tokens
 from backend.conversation import Answer, Conversation, Request, Sampling
 from backend.errors import BadCheckpoint
+from backend.local.choices import Placement
 from backend.local.engine import LocalEngine
 from backend.local.load import load_checkpoint, load_network
 from backend.local.model import LocalModel
@@ -174,8 +175,7 @@ def load(folder: Path) -> None:
         folder,
         Layout.ORIGINAL,
         read_tokens(folder),
-        torch.device("cpu"),
-        torch.float32,
+        Placement(torch.float32),
         report=lambda share: None,
     )
 
