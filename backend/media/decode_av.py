@@ -204,8 +204,6 @@ def _shown_size(ask: Ask) -> tuple[int, int]:
         frame = next(_decode(container, best_stream(container, ask)), None)
         if frame is None:
             raise Failed(Fault.DAMAGED)
-        if frame.width * frame.height > ask.most_pixels:
-            raise Failed(Fault.TOO_LARGE)
         turned = frame.rotation % 180 == 90
         return (frame.height, frame.width) if turned else (frame.width, frame.height)
 

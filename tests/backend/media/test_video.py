@@ -197,7 +197,6 @@ def test_a_video_with_flipped_bits_is_refused_or_read_but_never_breaks(tmp_path:
     ("limits", "words"),
     [
         (Limits(video_bytes=1000), "larger than"),
-        (Limits(video_pixels=1000), "too large"),
         (Limits(video_frames=10), "too many frames"),
         (Limits(child_s=0.0), "longer than 0 s"),
         (Limits(child_bytes=64 << 20), "memory"),
@@ -205,6 +204,12 @@ def test_a_video_with_flipped_bits_is_refused_or_read_but_never_breaks(tmp_path:
 )
 def test_what_costs_too_much_is_refused(tmp_path: Path, limits: Limits, words: str) -> None:
     assert words in refused(make(tmp_path, "h264 with b-frames"), limits)
+
+
+def test_frames_that_are_too_large_are_refused_before_any_is_decoded(tmp_path: Path) -> None:
+    path = make(tmp_path, "h264 with b-frames")
+    with pytest.raises(BadFile, match="too large"):
+        index_video(str(path), "x", Limits(video_pixels=1000))
 
 
 def test_a_picture_is_no_video_whatever_it_is_called(tmp_path: Path) -> None:
