@@ -4,18 +4,17 @@ The defaults let through what phones and cameras make and stop what is made to h
 of 169 megapixels, an 8192 x 4320 video, a file that never ends.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from backend.conversation import Attachment, Kind
-from backend.errors import BadSetting
 
 MB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings for one file, one decoding child and one conversation."""
+    """Ceilings for one file, one decoding child and what is kept.
+
+    How many files a conversation may have is not among them: that is the context's business.
+    """
 
     image_bytes: int = 64 * MB  # file size
     image_pixels: int = 64_000_000  # width * height as the header says; phones make 50 megapixels
@@ -28,15 +27,3 @@ class Limits:
     child_bytes: int = 2048 * MB  # its address space; imports alone map 250 MB
     cache_bytes: int = 512 * MB  # tiles and previews kept between questions
     index_bytes: int = 64 * MB  # time stamps of videos kept: 9 bytes a frame
-    pictures: int = 24  # images of one conversation; frames are bounded by the context
-
-
-def require_few(files: Iterable[Attachment], limits: Limits) -> None:
-    """Raise `BadSetting` with the numbers for more images than one conversation may have."""
-    images = [file for file in files if file.kind is Kind.IMAGE]
-    if len(images) > limits.pictures:
-        first = images[limits.pictures].name
-        raise BadSetting(
-            f"These are {len(images)} images; at most {limits.pictures} can be looked at together.",
-            f"Take away {len(images) - limits.pictures}, beginning with {first}.",
-        )
