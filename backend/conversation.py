@@ -5,7 +5,6 @@ from thread to thread. Editing a conversation means making another one. This fil
 of models, prompts, files on disk or pages.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -41,10 +40,10 @@ class Attachment:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
-        check_range(f"tiles of {self.name}", self.max_tiles, 1, MOST_TILES)
-        check_range(f"frames of {self.name}", self.frames, 1, MOST_FRAMES)
+        check_range(f"number of tiles of {self.name}", self.max_tiles, 1, MOST_TILES)
+        check_range(f"number of frames of {self.name}", self.frames, 1, MOST_FRAMES)
         for name, seconds in (("start", self.start_s), ("end", self.end_s)):
-            check_range(f"{name} of {self.name} in seconds", seconds, 0, 1e6)
+            check_range(f"{name} of {self.name} in seconds", seconds, 0, 1_000_000)
         if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
             raise BadSetting(
                 f"{self.name}: the range {self.start_s:g}–{self.end_s:g} s is empty.",
@@ -172,9 +171,16 @@ def check_range(name: str, value: float | None, low: float, high: float) -> None
     """Raise `BadSetting` unless `value` is a number in [low, high]; `None` passes."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise BadSetting(f"The {name} must be a number, not {value!r}.", "Correct it.")
     if not low <= value <= high:
         raise BadSetting(
-            f"The {name} is {value:g}.", f"Choose a value from {low:g} to {high:g}."
+            f"The {name} is {_spell(value)}.",
+            f"Choose a value from {_spell(low)} to {_spell(high)}.",
         )
+
+
+def _spell(value: float) -> str:
+    """A number as a person writes it, as 1,000,000,000; a very long one is cut."""
+    written = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return written if len(written) <= 24 else f"{written[:23]}…"

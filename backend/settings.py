@@ -5,7 +5,7 @@ Knows no parser and no environment: `terminal.arguments` fills it in.
 
 from dataclasses import dataclass
 
-from backend.conversation import check_range
+from backend.conversation import MOST_FRAMES, check_range
 from backend.errors import BadSetting
 
 BUNDLED = "bundled"
@@ -40,7 +40,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)
         check_range("queue length", self.max_queue, 1, 10_000)
-        check_range("frames", self.frames, 1, 512)
+        check_range("number of frames", self.frames, 1, MOST_FRAMES)
         check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
         _check_choice("decoder", self.decoder, DECODERS)
         _check_choice("dtype", self.dtype, DTYPES)

@@ -71,3 +71,12 @@ def test_an_empty_range_of_a_video_is_refused_with_its_name() -> None:
 def test_zero_tiles_are_refused() -> None:
     with pytest.raises(BadSetting, match=r"tiles of a\.png"):
         Attachment("/uploads/a.png", Kind.IMAGE, "a.png", max_tiles=0)
+
+
+@pytest.mark.parametrize("tokens", [0, 10**9, 10**400])
+def test_whole_numbers_out_of_range_are_told_in_full_and_never_break(tokens: int) -> None:
+    with pytest.raises(BadSetting) as refusal:
+        Sampling(max_new_tokens=tokens)
+    assert f"{tokens:,}"[:20] in refusal.value.cause
+    assert refusal.value.advice == "Choose a value from 1 to 32,768."
+    assert len(str(refusal.value)) < 100
