@@ -245,6 +245,7 @@ def test_the_policy_alone_keeps_a_picture_from_elsewhere_away(open_tab: Open, se
         """() => new Promise((done) => {
           addEventListener('securitypolicyviolation', (event) => done(event.violatedDirective));
           const image = new Image();
+          image.onerror = () => setTimeout(() => done('nothing'), 500);
           image.src = 'https://elsewhere.invalid/x.png';
           document.body.append(image);
         })"""
@@ -270,6 +271,19 @@ def test_an_input_method_s_enter_does_not_send(open_tab: Open, served):
     assert tab.get_by_label("Your question").input_value() == "にほん\n"
 
 
+CUT_OFF = """() => {
+  const scrolls = (element) => {
+    for (let at = element.parentElement; at && at.id !== 'reading'; at = at.parentElement)
+      if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(at).overflowX)) return true;
+    return false;
+  };
+  return [...document.querySelectorAll('#reading *')]
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+    .filter((element) => element.checkVisibility() && !scrolls(element))
+    .map((element) => element.outerHTML.slice(0, 120));
+}"""
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_shows_everything_without_scrolling_sideways(open_tab: Open, served, files, theme):
     tab = open_tab(
@@ -286,6 +300,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_tab: Open, ser
     ask(tab, "w" * 200)
     wait_for_answer(tab, "aaa")
     assert tab.evaluate(wide) == 390
+    assert tab.evaluate(CUT_OFF) == []
     for name in ("Send", "Add pictures or a video", "Retry"):
         assert tab.get_by_role("button", name=name).bounding_box()["height"] >= 44
 

@@ -70,6 +70,16 @@ def test_stop_through_the_interface_ends_the_answer(client, served):
     assert "stopped by you" in texts(page["history"])[-1]
 
 
+def test_a_tab_that_is_closed_before_it_follows_ends_the_answer_too(served):
+    served.engine.enqueue(["some ", 60.0])
+    client = Client(served.url, verbose=False)
+    client.predict("Go on.", api_name="/ask")
+    stream = served.engine.streams[-1]
+    client.close()
+    with stream._changed:
+        assert stream._changed.wait_for(lambda: stream.closed, 20)
+
+
 def test_two_tabs_have_two_chats(client, served):
     other = Client(served.url, verbose=False)
     converse(client, "canary of the first")

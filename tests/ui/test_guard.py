@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.ui.conftest import Served
-from ui.guard import MOST_JSON, Guard
+from ui.guard import MOST_JSON, Guard, TooLarge
 
 CLOSED = (
     "/monitoring",
@@ -52,6 +52,24 @@ def test_a_body_that_grows_too_large_is_refused(served: Served):
     pieces = (b" " * 100_000 for _ in range(MOST_JSON // 100_000 + 1))
     answer = httpx.post(f"{served.url}gradio_api/queue/join", content=pieces)
     assert answer.status_code == 413
+
+
+def test_a_growing_body_is_read_no_further_than_its_limit():
+    pieces = 0
+
+    async def receive():
+        nonlocal pieces
+        pieces += 1
+        return {"type": "http.request", "body": b" " * 100_000, "more_body": pieces < 1000}
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "headers": []}
+    with pytest.raises(TooLarge):
+        asyncio.run(Guard(app)(scope, receive, None))
+    assert pieces == MOST_JSON // 100_000 + 1
 
 
 def test_what_is_no_http_passes_untouched():
