@@ -25,7 +25,7 @@ from benchmarks.measurement import (
     times_better,
 )
 from benchmarks.scripted import PACE_S, ScriptedEngine
-from benchmarks.tab import Tab, launched, serve
+from benchmarks.tab import Tab, free_port, launched, serve
 from ui.sessions import Sessions
 
 FEW, MANY = 20, 100  # messages: questions and answers
@@ -45,7 +45,8 @@ def measure(quick: bool) -> Iterator[Measurement]:
     sessions = Sessions()
     with ExitStack() as stack:
         port = stack.enter_context(serve(ScriptedEngine(WORDS), None, sessions))
-        usual = stack.enter_context(launched(usual_page(MANY), Settings(port=0)))
+        usual = free_port()
+        stack.enter_context(launched(lambda: usual_page(MANY), Settings(port=usual)))
         flush(port, sessions, 0)  # the first of all is slower
         tried = [
             (

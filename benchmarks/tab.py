@@ -5,6 +5,7 @@ A heartbeat tells that the tab is open. A question is three events in a row: `as
 the page at rest. Closing the tab cuts every connection, as a browser does.
 """
 
+import asyncio
 import http.client
 import json
 import secrets
@@ -12,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,13 +108,14 @@ class Tab:
             self._changed.notify_all()
 
     def _listen(self, path: str, hear: Callable[[bytes], None]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        connection = self._connect()
         connection.request("GET", path)
         self._sockets.append(connection.sock)
         response = connection.getresponse()
 
         def read() -> None:
-            with suppress(OSError):  # the tab was closed
+            # An error here is the tab being closed.
+            with closing(connection), closing(response), suppress(OSError):
                 for line in iter(response.readline, b""):
                     if line.startswith(b"data: {"):
                         hear(line[len(b"data: ") :])
@@ -127,31 +129,47 @@ class Tab:
         return self._exchange("POST", path, json.dumps(body))
 
     def _exchange(self, method: str, path: str, body: str | None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         headers = {"content-type": "application/json"}
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        answer = response.read()
-        connection.close()
+        with closing(self._connect()) as connection:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            answer = response.read()
         if response.status != 200:
             raise RuntimeError(f"{path} answered {response.status}: {answer[:200]!r}")
         return json.loads(answer)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
 
 
 @contextmanager
 def serve(engine: Engine, composer: Composer | None, sessions: Sessions) -> Iterator[int]:
     """The product's page, served as the product serves it; gives the port."""
-    settings = Settings(port=0)
-    page = build_page(engine, lambda: composer, settings, sessions)
-    with launched(page, settings) as port:
-        yield port
+    settings = Settings(port=free_port())
+    with launched(lambda: build_page(engine, lambda: composer, settings, sessions), settings):
+        yield settings.port
 
 
 @contextmanager
-def launched(page: gr.Blocks, settings: Settings) -> Iterator[int]:
-    """Any page, served on a free port."""
-    page.launch(prevent_thread_lock=True, **launch_options(settings))
+def launched(build: Callable[[], gr.Blocks], settings: Settings) -> Iterator[None]:
+    """Any page, served at the port of the settings."""
+
+    async def launch() -> gr.Blocks:
+        page = build()
+        page.launch(prevent_thread_lock=True, **launch_options(settings))
+        return page
+
+    # Gradio makes event loops where none runs, and never closes them.
+    page = asyncio.run(launch())
     try:
-        yield int(page.server_port)
+        yield
     finally:
         page.close(verbose=False)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
