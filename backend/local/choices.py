@@ -3,14 +3,14 @@
 settings + shape + free bytes  ──▶  dtype, attention, device map — or a refusal with numbers
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from backend.local.attention import SDPA, choose_attention
+from backend.local.attention import choose_attention
 from backend.local.device_map import make_device_map
 from backend.local.devices import BOUNDLESS, MPS, free_on
+from backend.local.placement import Placement
 from backend.local.preparation import Prepared
 from backend.local.quantization import require_quantizer
 from backend.planner import costs
@@ -21,16 +21,6 @@ from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import Shape
 from backend.planner.turn import refuse_turn_if_too_big
 from backend.settings import AUTO, Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """How `from_pretrained` is told to load a network."""
-
-    dtype: torch.dtype
-    attention: str = SDPA
-    quantize: Quantization | None = None
-    device_map: Mapping[str, int | str] = field(default_factory=lambda: {"": CPU})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ def decide(settings: Settings, shape: Shape, machine: Machine) -> Choices:
     usable = _usable(machine, strategy)
     worker = usable.workers[0]
     if quantize:
-        require_quantizer(quantize, worker, settings.offload)
+        require_quantizer(quantize, shape.text, worker, settings.offload)
     dtype = choose_dtype(settings.dtype, shape, quantize, worker)
     attention = choose_attention(settings.attention, usable.workers, dtype)
     context = settings.context or min(CONTEXT, shape.context)

@@ -23,10 +23,11 @@ from backend.checkpoint.files import read_json
 from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokenizer import Tokens
 from backend.errors import BadCheckpoint
-from backend.local.choices import Placement, decide, refuse_question
+from backend.local.choices import decide, refuse_question
 from backend.local.devices import find_machine
 from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
+from backend.local.placement import Placement
 from backend.local.quantization import configure
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
@@ -76,14 +77,13 @@ def _read_network(
             config = read_json(folder / "config.json")
             choices["config"] = convert_config(config, tokens)
             stack.enter_context(original_layout(choices["config"]))
-        if placement.quantize:
-            choices["quantization_config"] = configure(placement.quantize, placement.dtype)
         loaded: Any = InternVLForConditionalGeneration.from_pretrained(
             folder,
             dtype=placement.dtype,
             attn_implementation=placement.attention,
             device_map=dict(placement.device_map),
             offload_folder=store,
+            quantization_config=configure(placement),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -17,11 +17,11 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.engine import Stage
 from backend.errors import EngineFailed, OutOfMemory
-from backend.local.choices import Placement
 from backend.local.decoding import ByteTable
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network, spare_a_core
 from backend.local.model import LocalModel, penalise
+from backend.local.placement import Placement
 from backend.local.preparation import Prepared, prepare
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer

@@ -15,11 +15,11 @@ from backend.checkpoint.facts import Layout, read_facts
 from backend.checkpoint.tokenizer import Tokens, read_tokens
 from backend.conversation import Answer, Conversation, Request, Sampling
 from backend.errors import BadCheckpoint
-from backend.local.choices import Placement
 from backend.local.engine import LocalEngine
 from backend.local.load import load_checkpoint, load_network
 from backend.local.model import LocalModel
 from backend.local.original import SplitGrouped, convert_config
+from backend.local.placement import Placement
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from tests.backend.local.golden import (
