@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from terminal.arguments import Ask, Serve, read_command
-from terminal.border import close_soon, run_guarded, set_up_log
+from terminal.border import close_soon, leave, run_guarded, set_up_log
 from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
 
@@ -36,21 +36,25 @@ def run(words: Sequence[str]) -> int:
 
 def serve(command: Serve) -> int:
     """The page first, so that it can be reached at once; then the engine's heavy imports."""
-    from terminal.serve import free_port, wait
+    from terminal.serve import free_port, own_folder, wait
 
     set_up_log(command.verbose)
     settings = replace(command.settings, port=free_port(command.settings))
-    with Interruption() as interruption:
+    with own_folder():
+        # Before signals are merely noted: a Ctrl-C during these imports ends them at once.
         from backend.local.engine import LocalEngine
         from ui import build_page, launch_options
 
-        engine = LocalEngine(settings)
-        page = build_page(engine, lambda: engine.composer, settings)
-        _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
-        engine.start()
-        wait(interruption, address, engine.status)
-        close_soon(engine)
-        page.close(verbose=False)
+        with Interruption() as interruption:
+            engine = LocalEngine(settings)
+            page = build_page(engine, lambda: engine.composer, settings)
+            _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
+            engine.start()
+            wait(interruption, address, engine.status)
+            close_soon(engine)
+            # An open tab would hold its connection for ever, and that it breaks off is no fault.
+            page.server.force_exit = logging.getLogger("uvicorn.error").disabled = True
+            page.close(verbose=False)
     return 0
 
 
@@ -69,8 +73,8 @@ def answer(command: Ask) -> int:
     from terminal.dry_run import check
 
     set_up_log(command.verbose, logging.CRITICAL)
+    check(command)
     with Interruption() as interruption:
-        check(command)
         engine = LocalEngine(command.settings)
         engine.start()
         try:
@@ -80,4 +84,4 @@ def answer(command: Ask) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

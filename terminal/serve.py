@@ -3,9 +3,12 @@
 Knows neither the page nor how it is made; whoever made it waits here.
 """
 
+import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 from backend.engine import State, Status
 from backend.errors import BadSetting
@@ -14,6 +17,7 @@ from terminal.interruption import Interruption
 from terminal.notice import Notice, loading_line
 
 LOOK_S = 0.2  # between two looks at signals and at the engine's progress
+UPLOADS = "GRADIO_TEMP_DIR"  # where the page reads the place of uploads and previews
 
 
 def free_port(settings: Settings) -> int:
@@ -36,6 +40,26 @@ def free_port(settings: Settings) -> int:
             f"The page cannot be served on {host} port {port} ({error.strerror}).",
             "Choose another --port (0 takes a free one) or --host.",
         ) from error
+
+
+@contextmanager
+def own_folder() -> Iterator[None]:
+    """While entered, uploads and previews lie in a folder of this run, which ends with it.
+
+    Nobody else on the machine may read it. A place chosen in the environment holds it. Enter this
+    before anything imports the page.
+    """
+    chosen = os.environ.get(UPLOADS)
+    if chosen:
+        os.makedirs(chosen, exist_ok=True)
+    with TemporaryDirectory(prefix="chat-", dir=chosen, ignore_cleanup_errors=True) as folder:
+        os.environ[UPLOADS] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(UPLOADS)
+            if chosen:
+                os.environ[UPLOADS] = chosen
 
 
 def wait(interruption: Interruption, address: str, status: Callable[[], Status]) -> None:

@@ -201,7 +201,10 @@ def test_the_page_is_up_before_the_engine_starts(
         happened.append(f"page on {options['server_name']}")
         return None, "http://here/", ""
 
-    page = SimpleNamespace(launch=launch, close=lambda verbose: happened.append("page closed"))
+    server = SimpleNamespace()
+    page = SimpleNamespace(
+        launch=launch, close=lambda verbose: happened.append("page closed"), server=server
+    )
     monkeypatch.setattr("backend.local.engine.LocalEngine", Engine)
     monkeypatch.setattr("ui.build_page", lambda *given: page)
     assert app.serve(Serve(Settings(port=0))) == 0
