@@ -5,6 +5,7 @@ Knows nothing of what is in the file; `backend.media.recognise` looks.
 
 import os
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TypeVar
 
 from backend.conversation import Attachment, Kind
@@ -17,15 +18,22 @@ CHOICES = {Kind.IMAGE: ("tiles",), Kind.VIDEO: ("frames", "from", "to")}
 def read_file_word(word: str, kind: Kind) -> Attachment:
     """`a.png#tiles=6` → the file and its choices; a file that really has this name goes first.
 
-    Raises `BadSetting` for a choice that does not exist or is no number in its range.
+    Raises `BadSetting` for a word that names no file, and for a choice that does not exist or is
+    no number in its range.
     """
     path, mark, choices = word.rpartition("#")
     if not mark or "=" not in choices or os.path.exists(word):
-        return Attachment(word, kind, os.path.basename(word))
-    file = Attachment(path, kind, os.path.basename(path))
+        return _file(word, kind)
+    file = _file(path, kind)
     for choice in choices.split(","):
         file = _with_choice(file, choice)
     return file
+
+
+def _file(path: str, kind: Kind) -> Attachment:
+    if not path:
+        raise BadSetting(f"--{kind} names no file.", "Name one.")
+    return Attachment(path, kind, PurePath(path).name or path)
 
 
 def with_defaults(

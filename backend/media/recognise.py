@@ -75,7 +75,7 @@ def status(path: str, name: str) -> os.stat_result:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise BadFile(name, "the file is no longer here.", ADD_AGAIN) from None
+        raise BadFile(name, "there is no such file.", "Add it again, or check its name.") from None
     except (OSError, ValueError):  # ValueError: a NUL in the path
         raise BadFile(name, "the file cannot be read.", ADD_AGAIN) from None
     if not stat.S_ISREG(found.st_mode):

@@ -175,7 +175,7 @@ def test_an_upload_that_expired_names_the_file_to_add_again(tmp_path: Path) -> N
     media, file = reader(), image_file(tmp_path)
     media.tiles(file)
     Path(file.path).unlink()
-    with pytest.raises(BadFile, match=r"^photo\.png: the file is no longer here\. Add"):
+    with pytest.raises(BadFile, match=r"^photo\.png: there is no such file\. Add it again"):
         media.tiles(file)
 
 

@@ -75,7 +75,7 @@ def test_other_files_are_refused_by_what_they_are(
 
 
 def test_a_file_that_has_gone_asks_to_be_added_again(tmp_path: Path) -> None:
-    assert "no longer here. Add the file again." in refused(tmp_path / "gone.png")
+    assert "there is no such file. Add it again" in refused(tmp_path / "gone.png")
 
 
 def test_folders_pipes_and_devices_are_refused_without_opening_them(tmp_path: Path) -> None:
