@@ -1,6 +1,7 @@
 # make run      set up what is missing and serve the page (MODEL=2B for a real InternVL3)
 # make test     set up what is missing and run every check
 # make install  the environment alone
+# make bench    measure this program beside its rivals, in one run
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -9,7 +10,7 @@ MODEL ?= bundled
 
 BIN := .venv/bin
 
-.PHONY: run test install lint checkpoint figures
+.PHONY: run test install lint checkpoint figures bench screenshots
 
 run: .venv/installed
 	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(MODEL)
@@ -22,6 +23,14 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 install: .venv/installed
+
+# Measure beside the model card's way, in one run. BENCH="stop --quick" chooses.
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# Take the README's pictures of the page anew.
+screenshots: .venv/installed-dev .venv/browser
+	$(BIN)/python -m tests.take_screenshots
 
 # How well the bundled checkpoint does on pictures it never saw.
 figures: .venv/installed

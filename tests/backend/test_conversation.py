@@ -34,7 +34,8 @@ def test_removing_the_last_turn_of_an_empty_conversation_changes_nothing() -> No
 
 
 def test_files_of_earlier_turns_stay_in_order() -> None:
-    chat = Conversation().asked(Turn("1", (PICTURE,))).answered(Answer("-")).asked(Turn("2", (CLIP,)))
+    first = Conversation().asked(Turn("1", (PICTURE,))).answered(Answer("-"))
+    chat = first.asked(Turn("2", (CLIP,)))
     assert chat.attachments == (PICTURE, CLIP)
 
 
