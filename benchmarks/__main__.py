@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.measurement import Measurement
 from benchmarks.readme import BEGIN, END, rewrite
-from benchmarks.report import Report, to_json, to_markdown, to_origin, to_table
+from benchmarks.report import Report, to_cells, to_json, to_markdown, to_origin, to_table
 from benchmarks.suite import NAMES, measure
 
 
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine, versions = describe_machine(), describe_versions()
     measured: list[Measurement] = []
     for measurement in measure(chosen.names or NAMES, chosen.quick):
-        print(f"{measurement.name} …", file=sys.stderr, flush=True)
+        # At once, since a long run may be cut short.
+        print("  ".join(to_cells(measurement)), file=sys.stderr, flush=True)
         measured.append(measurement)
     report = Report(machine, versions, tuple(measured))
     if chosen.json is not None:
