@@ -211,7 +211,8 @@ def test_a_bad_file_is_refused_by_name_with_the_cause_and_a_remedy(
 @pytest.mark.parametrize("name", ANSWERED)
 def test_an_odd_file_that_can_be_read_is_answered(name: str, desk: Desk, tmp_path: Path) -> None:
     content, tiles = ANSWERED[name]
-    stream = desk.ask("What is here?", attach(str(make(tmp_path / name, content))))
+    file = attach(str(make(tmp_path / name, content)))
+    stream = desk.ask("What is here?", file, max_new_tokens=8)
     assert "".join(stream).strip()
     assert stream.statistics.visual_tokens == 16 * tiles
 
