@@ -7,7 +7,7 @@ import gradio as gr
 
 from backend.conversation import Conversation
 from backend.engine import Engine, State
-from backend.errors import BadInput, EngineError
+from backend.errors import EngineError
 from backend.prompt.compose import Composer
 from ui.choices import Choices, read_choices
 from ui.panels import draw_budget, draw_model, draw_notice
@@ -46,11 +46,11 @@ class BoxHandlers:
         session = self._session(browser)
         composer = self._composer()
         notice = ""
-        data = event._data if isinstance(event._data, dict) else {}
+        data = told(event)
         try:
             choose(
                 session,
-                int(data.get("key", 0)),
+                key_of(data),
                 str(data.get("choose", "")),
                 data.get("value"),
                 composer.media if composer else None,
@@ -62,8 +62,7 @@ class BoxHandlers:
     def remove(self, event: gr.EventData, browser: gr.Request) -> str:
         """A file was taken out → tray."""
         session = self._session(browser)
-        data = event._data if isinstance(event._data, dict) else {}
-        session.remove(int(data.get("key", 0)))
+        session.remove(key_of(told(event)))
         return draw_tray(session.drafts, session.cards)
 
     def weigh(self, question: str, browser: gr.Request, *values: object) -> str:
@@ -77,7 +76,7 @@ class BoxHandlers:
             choices = read_choices(*values)
             conversation = self._drafted(session, choices)
             return draw_budget(composer.measure(conversation) if conversation.turns else None)
-        except BadInput as error:
+        except EngineError as error:
             return draw_notice(error.cause, error.advice)
 
     def look(self, browser: gr.Request) -> list[Any]:
@@ -111,3 +110,14 @@ class BoxHandlers:
 
     def _session(self, browser: gr.Request) -> Session:
         return self._sessions.of(browser.session_hash or "")
+
+
+def told(event: gr.EventData) -> dict[str, Any]:
+    """What the tray says happened; a browser may say anything."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def key_of(data: dict[str, Any]) -> int:
+    """Which file is meant; 0 is none."""
+    key = data.get("key")
+    return key if isinstance(key, int) else 0

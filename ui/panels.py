@@ -12,7 +12,7 @@ from ui.tray import url_of
 
 def draw_brand() -> str:
     """The page's mark and name."""
-    return f'<div class="brand">{MARK}<b>{words.TITLE}</b></div>'
+    return f'<div class="brand">{MARK}<h1>{words.TITLE}</h1></div>'
 
 
 def draw_model(status: Status) -> str:
@@ -54,9 +54,9 @@ def draw_welcome(examples: Sequence[Example], abilities: str) -> str:
     """The empty chat: what this is, what the model can, and questions that work in one click."""
     can = "".join(f"<p>{escape(part)}</p>" for part in abilities.split("\n\n") if part.strip())
     cards = "".join(draw_example(number, example) for number, example in enumerate(examples))
-    listed = f'<h2>{words.EXAMPLES}</h2><div class="examples">{cards}</div>' if cards else ""
+    listed = f'<h3>{words.EXAMPLES}</h3><div class="examples">{cards}</div>' if cards else ""
     return (
-        f'<section class="welcome"><h1>{words.TAGLINE}</h1>'
+        f'<section class="welcome"><h2>{words.TAGLINE}</h2>'
         f'<div class="abilities">{can}</div>{listed}</section>'
     )
 

@@ -115,9 +115,10 @@ def draw_whole(file: Attachment, card: Card) -> str:
 def draw_picture(path: str, name: str, badge: str = "", large: str = "") -> str:
     """A preview that a click enlarges, to the file `large` where there is one."""
     mark = f'<span class="badge">{badge}</span>' if badge else ""
+    label = f"{words.ENLARGE} {escape(name)}" + (f", {badge}" if badge else "")
     return (
         f'<button type="button" class="picture" data-enlarge="{url_of(large or path)}" '
-        f'aria-label="{words.ENLARGE} {escape(name)}">'
+        f'aria-label="{label}">'
         f'<img src="{url_of(path)}" alt="{escape(name)}">{mark}</button>'
     )
 

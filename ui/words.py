@@ -123,7 +123,7 @@ def statistics_line(statistics: Statistics) -> str:
 
 def loading(status: Status) -> str:
     """How far the model is."""
-    return f"Loading {status.model}, {status.share:.0%}"
+    return f"Loading {status.model}, {100 * status.share:.0f} %"
 
 
 def progress_line(stage: Stage, ahead: int, status: Status, tiles: int) -> str:

@@ -75,7 +75,7 @@ def test_the_line_under_an_answer():
         (Stage.PREPARING, 0, READY, "Opening the files"),
         (Stage.READING, 0, READY, "Reading 26 tiles"),
         (Stage.WRITING, 0, READY, ""),
-        (Stage.WAITING, 0, LOADING, "Loading fake, 63%"),
+        (Stage.WAITING, 0, LOADING, "Loading fake, 63 %"),
     ],
 )
 def test_progress_says_what_is_waited_for(stage, ahead, status, said):
@@ -84,7 +84,7 @@ def test_progress_says_what_is_waited_for(stage, ahead, status, said):
 
 def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
     assert "ready · cpu · float32" in draw_model(READY)
-    assert "63%" in draw_model(LOADING)
+    assert "63 %" in draw_model(LOADING)
     assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
 
 
@@ -287,7 +287,7 @@ def test_the_model_s_line_is_sent_when_it_changed(desk: Desk):
     assert "ready" in first[0] and first[2] == "welcome"
     assert box.look(desk.browser())[:3] == [gr.skip()] * 3
     desk.engine.become(State.LOADING, 0.5)
-    assert "50%" in box.look(desk.browser())[0]
+    assert "50 %" in box.look(desk.browser())[0]
 
 
 # Sessions and examples
