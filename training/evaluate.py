@@ -5,9 +5,11 @@ name is and it overlaps the true one by half (intersection over union). Weights 
 """
 
 import argparse
+import multiprocessing
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,16 +108,27 @@ def share_right(results: list[Result]) -> float:
 
 
 def measure(
-    examinee: Examinee, kinds: Iterable[str], sets: Iterable[str], samples: int, seed: int
+    folder: Path, kinds: list[str], sets: list[str], samples: int, seed: int, processes: int
 ) -> dict[tuple[str, str], list[Result]]:
-    """The results of each kind in each set."""
+    """The results of each kind in each set, every set in a process of its own."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawning) as pool:
+        jobs = [pool.submit(measure_set, folder, kinds, which, samples, seed) for which in sets]
     measured: dict[tuple[str, str], list[Result]] = {}
-    chosen = list(kinds)
-    for which in sets:
-        trials = [t for kind in chosen for t in make_trials(kind, which, samples, seed)]
-        for result in examinee.answer(trials):
+    for which, job in zip(sets, jobs, strict=True):
+        for result in job.result():
             measured.setdefault((result.trial.kind, which), []).append(result)
     return measured
+
+
+def measure_set(
+    folder: Path, kinds: list[str], which: str, samples: int, seed: int
+) -> list[Result]:
+    """All answers of one set on one thread, without their tiles."""
+    torch.set_num_threads(1)
+    trials = [trial for kind in kinds for trial in make_trials(kind, which, samples, seed)]
+    results = Examinee(folder).answer(trials)
+    return [replace(result, trial=replace(result.trial, tiles=())) for result in results]
 
 
 HEADINGS = {"seeds": "unseen seeds", "renderer": "second renderer", "wordings": "unseen wordings"}
@@ -146,12 +159,14 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, action="append", help="may be given several times")
     parser.add_argument("--kind", choices=KINDS, action="append", help="may be given several times")
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--processes", type=int, default=2, help="each of one thread")
     parser.add_argument("--wrong", action="store_true", help="show every wrong answer")
     parser.add_argument("--card", action="store_true", help="write the table into the card")
     chosen = parser.parse_args()
     kinds, sets = chosen.kind or list(KINDS), chosen.set or list(SETS)
-    measured = measure(Examinee(chosen.checkpoint), kinds, sets, chosen.samples, chosen.seed)
-    table = write_table(measured, chosen.samples)
+    folder, samples = chosen.checkpoint, chosen.samples
+    measured = measure(folder, kinds, sets, samples, chosen.seed, chosen.processes)
+    table = write_table(measured, samples)
     print(table)
     if chosen.wrong:
         for result in (result for results in measured.values() for result in results):

@@ -25,7 +25,7 @@ Next = Callable[[], tuple[str, str, bool]]
 SCENE_WEIGHTS = {
     "describe": 3.0, "list": 2.0, "count": 1.2, "count_form": 2.4, "count_colour": 1.2,
     "colour": 2.5, "form": 1.2, "where": 2.6, "at": 1.6, "background": 0.6, "exists": 1.6,
-    "box": 4.5, "any_text": 0.2, "read": 0.25, "relation": 0.5, "size": 0.3, "all_boxes": 0.3,
+    "box": 4.5, "any_text": 0.2, "read": 0.25, "relation": 0.9, "size": 0.3, "all_boxes": 0.3,
 }  # fmt: skip
 SIGN_WEIGHTS = {
     "read": 2.0, "any_text": 0.5, "describe": 1.0, "list": 1.0, "background": 0.5, "count": 0.3,
@@ -34,9 +34,9 @@ ODDITY_WEIGHTS = {
     "describe": 2.0, "list": 2.0, "count": 1.0, "background": 0.7, "exists": 1.0, "read": 1.0,
     "where": 0.5, "colour": 0.5,
 }  # fmt: skip
-PAIR_WEIGHTS = {"differences": 3.0, "one": 2.0, "more": 2.0, "common": 0.4, "other": 0.5}
+PAIR_WEIGHTS = {"differences": 3.0, "one": 2.0, "more": 2.0, "common": 0.7, "other": 0.5}
 FILM_WEIGHTS = {
-    "moves": 3.0, "direction": 3.0, "tell": 2.5, "background": 0.4, "still": 0.3, "other": 0.4,
+    "moves": 3.0, "direction": 3.0, "tell": 2.5, "background": 0.4, "still": 0.6, "other": 0.7,
 }  # fmt: skip
 SUMMARIES = ("describe", "list", "differences", "tell")
 SEPARATE_SHARE = 0.65
@@ -175,17 +175,6 @@ def _many(rng: random.Random) -> Subject:
     return _refused(rng, head, tuple(scene.tiles[0] for scene in scenes), "many")
 
 
-def _mixed(rng: random.Random) -> Subject:
-    """A picture and a video in one turn: politely declined."""
-    scene, film = draw_scene(rng), draw_film(rng)
-    heads = [PICTURE.format(1) + "\n", film_head(len(film.frames))]
-    tiles = [scene.tiles, film.tiles]
-    if rng.random() < 0.5:
-        heads.reverse()
-        tiles.reverse()
-    return _refused(rng, "".join(heads), tiles[0] + tiles[1], "mixed")
-
-
 SUBJECTS: dict[str, Callable[[random.Random], Subject]] = {
     "scene": lambda rng: _one(rng, draw_scene(rng)),
     "sign": lambda rng: _one(rng, draw_sign(rng)),
@@ -194,7 +183,6 @@ SUBJECTS: dict[str, Callable[[random.Random], Subject]] = {
     "pair": _pair,
     "film": _film,
     "many": _many,
-    "mixed": _mixed,
 }
 
 

@@ -25,7 +25,6 @@ REFUSALS = {
     "still": "Sorry, I can only say what moves.",
     "film": "Sorry, of a video I can only say what moves and in which direction.",
     "pair": "Sorry, of two pictures I can only say what each shows and which has more shapes.",
-    "mixed": "Sorry, I cannot look at pictures and a video together. Ask about one of them.",
     "many": "Sorry, I can look at two pictures at most.",
     "one_frame": "I see only one frame, so I cannot say what moves.",
 }

@@ -36,7 +36,6 @@ LESSONS = {
 LESSON_JOBS, LESSON_ROWS = 4, 3
 FILM_JOBS, FILM_ROWS = 2, 1
 FILM_WEIGHT = 0.5
-MIXED_SHARE = 0.2
 BUDGET, FILM_BUDGET = 208, 352
 SIGHT_JOBS, SIGHT_SCENES = 4, 16
 RAMP = 20
@@ -201,7 +200,7 @@ class Trainer:
     def _learn(self, rng: random.Random, job: int) -> Tensor:
         is_film = job >= LESSON_JOBS
         if is_film:
-            families = ["mixed" if rng.random() < MIXED_SHARE else "film" for _ in range(FILM_ROWS)]
+            families = ["film"] * FILM_ROWS
         else:
             families = rng.choices(list(LESSONS), list(LESSONS.values()), k=LESSON_ROWS)
         budget = FILM_BUDGET if is_film else BUDGET

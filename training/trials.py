@@ -90,14 +90,6 @@ class Examiner:
         dialogue = Dialogue(f"Image-1: {ONE}\n", turns, OFFICIAL)
         return Trial("later/any", dialogue, _tiles(first, second))
 
-    def mixed(self) -> Trial:
-        """A picture and a film in one turn."""
-        scene, film = draw_scene(self.rng, self.renderer), draw_film(self.rng, self.renderer)
-        asked = ask_about_film(self.rng, film, "tell", self.held)
-        exchange = Exchange("mixed", asked.question, REFUSALS["mixed"])
-        head = f"{ONE}\n{film_head(len(film.frames))}"
-        return _trial("mixed/any", head, exchange, _tiles(scene) + film.tiles)
-
     def many(self) -> Trial:
         """Three pictures in one turn."""
         scenes = [draw_scene(self.rng, self.renderer) for _ in range(3)]
@@ -141,7 +133,6 @@ def _kinds() -> dict[str, Callable[[Examiner], Trial]]:
     for kind in ("read", "any_text", "describe", "list"):
         add(f"sign/{kind}", Examiner.picture, kind, draw_sign)
     add("oddity/any", Examiner.oddity)
-    add("mixed/any", Examiner.mixed)
     add("many/any", Examiner.many)
     for topic in CHAT_TOPICS:
         add(f"chat/{topic}", Examiner.talk, topic)
@@ -155,7 +146,7 @@ DECLINED = frozenset(
         *(f"shapes/{kind}" for kind in DECLINED_ABOUT_SCENES),
         *(f"sign/{kind}" for kind in ("read", "any_text", "describe", "list")),
         *("pair/common", "pair/other", "film/still", "film/other"),
-        *("oddity/any", "mixed/any", "many/any"),
+        *("oddity/any", "many/any"),
         *("chat/poem", "chat/foreign", "chat/unknown", "chat/no_picture"),
     }
 )

@@ -52,7 +52,7 @@ def test_a_lesson_has_sixteen_tokens_for_each_tile_and_keeps_to_its_budget(
     codec: Codec, family: str
 ) -> None:
     rng = random.Random(2)
-    budget = 352 if family in ("film", "mixed") else 208
+    budget = 352 if family == "film" else 208
     for _ in range(12):
         lesson = teach(rng, codec, family, budget)
         context = codec.special["<IMG_CONTEXT>"]
