@@ -91,6 +91,7 @@ class Desk:
         self.engine = LocalEngine(Settings(), self.load)
         self.engine.start()
         self.usual = self.answer(LONG)
+        self.steps = self.step
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +360,7 @@ def test_stop_pressed_again_and_after_the_end_changes_nothing(at: int, desk: Des
     told = "".join(stream)
     go.set()
     assert desk.answer(LONG, session="next") == desk.usual
+    assert desk.step == at + 1 + desk.steps, "the model went on after Stop"
     assert stream.statistics is not None and stream.statistics.end is End.STOPPED
     assert desk.usual.startswith(told) and len(stream.token_ids) == at
     stream.close()
