@@ -93,7 +93,7 @@ SKETCHES: dict[str, Sketch] = {
         "light blue",
         SKY,
         (
-            place("circle", "white", WHITE, 2, 0, 70),
+            place("circle", "yellow", YELLOW, 2, 0, 74),
             place("heart", "red", RED, 0, 1, 84),
         ),
     ),
@@ -145,7 +145,7 @@ def list_examples(scenes: dict[str, Scene]) -> list[Example]:
             "The picture shows three shapes on a white background: a red circle at the top left, "
             "a yellow star at the top right and a blue square at the bottom.",
         ),
-        Example("How many stars are there?", ("night.png",), "There are two stars."),
+        Example("How many shapes are there?", ("night.png",), "There are three shapes."),
         Example(
             "What color is the heart?",
             ("night.png",),
