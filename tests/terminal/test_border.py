@@ -87,3 +87,25 @@ def test_a_reader_that_leaves_is_no_fault_of_ours() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_closed_are_no_fault(closed: str) -> None:
+    code = (
+        "import sys\nfrom terminal.border import leave, run_guarded\n"
+        "leave(run_guarded(lambda: [print('out'), print('err', file=sys.stderr)] and 7))"
+    )
+    line = f'exec {sys.executable} -c "$CODE" {closed}'
+    ended = subprocess.run(
+        ["/bin/sh", "-c", line], cwd=ROOT, env={"CODE": code}, capture_output=True, timeout=20
+    )
+    assert ended.returncode == 7
+    assert ended.stdout + ended.stderr in (b"", b"out\n", b"err\n")
+
+
+def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> int:
+        raise BadFile("\x1b[2Ja.png", "it is empty.", "Add it again.")
+
+    assert run_guarded(refuse) == 2
+    assert capsys.readouterr().err == "␛[2Ja.png: it is empty. Add it again.\n"

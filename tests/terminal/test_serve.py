@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from backend.engine import State
 from backend.errors import BadSetting
 from backend.settings import Settings
 from terminal.interruption import Interruption
-from terminal.serve import free_port, wait
+from terminal.serve import UPLOADS, free_port, own_folder, wait
 from tests.fakes import FakeEngine
 
 
@@ -67,3 +69,22 @@ def test_address_and_outcome_are_told_and_ctrl_c_ends_the_waiting(
     with Interruption() as interruption:
         wait(interruption, "http://127.0.0.1:1/", engine.status)
     assert capsys.readouterr().out == f"The page is on http://127.0.0.1:1/\n{line}\n"
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_uploads_lie_in_a_private_folder_that_ends_with_the_run(
+    chosen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "uploads"
+    if chosen:
+        monkeypatch.setenv(UPLOADS, str(place))
+    else:
+        monkeypatch.delenv(UPLOADS, raising=False)
+    with pytest.raises(KeyboardInterrupt), own_folder():
+        folder = Path(os.environ[UPLOADS])
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (folder.parent == place) is chosen
+        (folder / "upload.png").write_bytes(b"somebody's")
+        raise KeyboardInterrupt
+    assert not folder.exists()
+    assert os.environ.get(UPLOADS) == (str(place) if chosen else None)
