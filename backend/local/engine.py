@@ -8,6 +8,7 @@ Requests are taken while the model is still loading; they are prepared and wait.
 module does not import torch.
 """
 
+import gc
 import threading
 from collections.abc import Callable
 from copy import copy
@@ -100,6 +101,13 @@ class LocalEngine:
         thread.start()
 
     def _run(self) -> None:
+        try:
+            self._load_and_serve()
+        finally:
+            # A network refers to itself in a ring; what it keeps on the disk is removed with it.
+            gc.collect()
+
+    def _load_and_serve(self) -> None:
         try:
             model = self._get_ready()
         except Stopped:

@@ -125,7 +125,9 @@ def test_where_memory_is_scarce_the_engine_offloads_if_it_may(
         if allowed:
             assert "InternVL" in "".join(stream)
             assert engine.status().device == "cpu + disk"
+            assert list(stores.iterdir())
         else:
             with pytest.raises(OutOfMemory):
                 "".join(stream)
         engine.close()
+        assert not list(stores.iterdir())
