@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from terminal.arguments import Ask, Serve, read_command
+from terminal.arguments import Ask, Batch, Serve, read_command
 from terminal.border import close_soon, leave, run_guarded, set_up_log
 from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
@@ -30,6 +30,8 @@ def run(words: Sequence[str]) -> int:
             return preview(command)
         case Ask():
             return answer(command)
+        case Batch():
+            return answer_all(command)
         case MakePlan():
             return make_plan(command)
 
@@ -79,6 +81,22 @@ def answer(command: Ask) -> int:
         engine.start()
         try:
             return ask(command, engine, interruption)
+        finally:
+            close_soon(engine)
+
+
+def answer_all(command: Batch) -> int:
+    """The rows of a file, with an engine of their own."""
+    from backend.local.engine import LocalEngine
+    from terminal.batch import answer_rows, read_rows
+
+    set_up_log(command.verbose, logging.CRITICAL)
+    read_rows(command.rows)  # what is no file of rows is refused before a model is loaded
+    with Interruption() as interruption:
+        engine = LocalEngine(command.settings)
+        engine.start()
+        try:
+            return answer_rows(command, engine, interruption)
         finally:
             close_soon(engine)
 

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from backend.conversation import (
     MOST_FRAMES,
@@ -31,6 +32,17 @@ from terminal.parser import (
 from terminal.plan import MakePlan, read_plan
 
 GREEDY = Sampling()
+# What --batch leaves to its rows.
+OF_A_CONVERSATION = (
+    "question",
+    "steps",
+    "combined",
+    "max_tiles",
+    "start_s",
+    "end_s",
+    "json",
+    "dry_run",
+)
 SERVE_DESCRIPTION = "Chat with InternVL3 about pictures and videos, on a page of your own."
 SERVE_EPILOG = """\
 commands:
@@ -57,6 +69,12 @@ files:
    "tokens": {"text", "visual", "total", "limit"}}
   With --then it shows the whole conversation, the answers that are not known left empty.
 
+--batch reads rows such as
+  {"question": "Compare.", "images": ["a.png", "b.png#tiles=6"], "videos": [], "id": 7}
+  with files named from the folder of the rows, and writes for each, in their order, one line:
+  {"row", "question", "id", "answer", "token_ids", …} or {"row", "question", "id", "error"}.
+  With --out a run that was interrupted goes on where it ended.
+
 Ctrl-C stops the answer; what there is of it stands, in --json as a turn that ends "stopped".
 exit status: 0 answered, 2 bad input, 3 the engine failed, 130 stopped by Ctrl-C
 
@@ -64,6 +82,7 @@ examples:
   app.py ask "What is this?" --image a.png
   app.py ask "Compare them." --image a.png --image b.png#tiles=6 --then "Which is brighter?"
   app.py ask "What moves where?" --video clip.mp4#frames=16,to=4 --json
+  app.py ask --batch rows.jsonl --out answers.jsonl
 """
 
 
@@ -88,7 +107,22 @@ class Ask:
     verbose: bool = False
 
 
-def read_command(words: Sequence[str]) -> Serve | Ask | MakePlan:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Answer the rows of a file, into another one or to stdout."""
+
+    settings: Settings
+    rows: Path
+    out: Path | None = None
+    system: str | None = None
+    sampling: Sampling = GREEDY
+    verbose: bool = False
+
+
+Command = Serve | Ask | Batch | MakePlan
+
+
+def read_command(words: Sequence[str]) -> Command:
     """What the person wants.
 
     Raises `BadInput` for a value that makes no sense; exits with status 2 and one line for words
@@ -112,28 +146,25 @@ def read_serve(words: Sequence[str]) -> Serve:
     return Serve(read_settings(chosen), chosen.verbose)
 
 
-def read_ask(words: Sequence[str]) -> Ask:
-    """`app.py ask QUESTION [--image F]… [--then QUESTION]… …`."""
-    chosen = _ask_parser().parse_args(words)
-    return Ask(
-        read_settings(chosen),
-        _turns(chosen),
-        chosen.system,
-        Sampling(
-            temperature=chosen.temperature,
-            top_p=chosen.top_p,
-            top_k=chosen.top_k,
-            repetition_penalty=chosen.repetition_penalty,
-            max_new_tokens=chosen.max_new_tokens,
-            seed=chosen.seed,
-        ),
-        chosen.json,
-        chosen.dry_run,
-        chosen.verbose,
-    )
+def read_ask(words: Sequence[str]) -> Ask | Batch:
+    """`app.py ask QUESTION [--image F]… [--then QUESTION]… …` or `app.py ask --batch ROWS …`."""
+    parser = _ask_parser()
+    chosen = parser.parse_args(words)
+    settings, system, sampling = read_settings(chosen), chosen.system, _sampling(chosen)
+    if chosen.batch:
+        told = [getattr(chosen, name) for name in OF_A_CONVERSATION]
+        if any(value is not None and value is not False for value in told):
+            parser.error("--batch takes questions, files and their choices from its rows")
+        return Batch(settings, chosen.batch, chosen.out, system, sampling, chosen.verbose)
+    if chosen.question is None:
+        parser.error("the following arguments are required: QUESTION or --batch")
+    if chosen.out:
+        parser.error("--out is for --batch")
+    turns = _turns(chosen)
+    return Ask(settings, turns, system, sampling, chosen.json, chosen.dry_run, chosen.verbose)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], Serve | Ask | MakePlan]] = {
+COMMANDS: Mapping[str, Callable[[Sequence[str]], Command]] = {
     "ask": read_ask,
     "plan": read_plan,
 }
@@ -141,7 +172,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], Serve | Ask | MakePlan]] = {
 
 def _ask_parser() -> Parser:
     parser = Parser("app.py ask", ASK_DESCRIPTION, ASK_EPILOG)
-    parser.add_argument("question", metavar="QUESTION", type=_question)
+    parser.add_argument("question", metavar="QUESTION", nargs="?", type=_question)
     _add_conversation_options(parser)
     _add_sampling_options(parser)
     add_model_options(parser)
@@ -149,6 +180,8 @@ def _ask_parser() -> Parser:
     output = options(parser, "output")
     output.switch("--json", "print one object at the end instead of the text as it comes")
     output.switch("--dry-run", "show what the model would read; loads no weights")
+    output.maybe("--batch", Path, "file of questions, one JSON object a line (see below)")
+    output.maybe("--out", Path, "file that answers of --batch are added to (default: stdout)")
     return parser
 
 
@@ -179,6 +212,17 @@ def _add_sampling_options(parser: Parser) -> None:
     sampling.value("--top-k", GREEDY.top_k, "choose among this many; 0 among all")
     sampling.value("--repetition-penalty", GREEDY.repetition_penalty, "above 1 repeats less")
     sampling.maybe("--seed", int, "makes a temperature above 0 repeatable")
+
+
+def _sampling(chosen: argparse.Namespace) -> Sampling:
+    return Sampling(
+        temperature=chosen.temperature,
+        top_p=chosen.top_p,
+        top_k=chosen.top_k,
+        repetition_penalty=chosen.repetition_penalty,
+        max_new_tokens=chosen.max_new_tokens,
+        seed=chosen.seed,
+    )
 
 
 def _question(words: str) -> str:

@@ -30,11 +30,12 @@ def conversation_object(model: str, turns: Iterable[Turn]) -> dict[str, object]:
     """The object of `--json`: every turn that has an answer."""
     return {
         "model": model,
-        "turns": [_turn_object(turn.question, turn.answer) for turn in turns if turn.answer],
+        "turns": [turn_object(turn.question, turn.answer) for turn in turns if turn.answer],
     }
 
 
-def _turn_object(question: str, answer: Answer) -> dict[str, object]:
+def turn_object(question: str, answer: Answer) -> dict[str, object]:
+    """A question and its answer."""
     cost = answer.statistics or NOTHING_SAID
     return {
         "question": question,
