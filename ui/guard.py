@@ -17,7 +17,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLOSED = re.compile(
     r"(/gradio_api)?/(monitoring|proxy=|file=\s*[a-z][a-z0-9+.-]*:|process_recording|vibe|deep_link"
-    r"|runs)",
+    r"|runs|dev/)",
     re.IGNORECASE,
 )
 MOST_JSON = 1_000_000  # bytes of any request but an upload

@@ -21,6 +21,7 @@ CLOSED = (
     "/gradio_api/deep_link",
     "/gradio_api/vibe-code",
     "/gradio_api/runs",
+    "/gradio_api/dev/reload",
 )
 
 
