@@ -7,13 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from backend.conversation import MAX_NEW_TOKENS, MOST_NEW_TOKENS, MOST_TILES
+from backend.conversation import MAX_NEW_TOKENS, MOST_TILES
 from backend.engine import Engine
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from ui import words
 from ui.box import LOADING_S, BoxHandlers
 from ui.examples import FOLDER, Example, read_abilities, read_examples
+from ui.frame import Frame
 from ui.handlers import ChatHandlers
 from ui.panels import draw_brand, draw_budget, draw_model, draw_welcome
 from ui.sessions import Sessions
@@ -99,7 +100,7 @@ def build_page(
         known = composer()
         return draw_welcome(examples(), read_abilities(known.facts.folder) if known else "")
 
-    page: gr.Blocks = gr.Blocks(
+    page: gr.Blocks = Frame(
         title=words.TITLE,
         analytics_enabled=False,
         fill_width=True,
@@ -204,8 +205,6 @@ def lay_out_settings() -> tuple[Any, ...]:
             MAX_NEW_TOKENS,
             label=words.MAX_NEW,
             info=words.MAX_NEW_INFO,
-            minimum=1,
-            maximum=MOST_NEW_TOKENS,
             precision=0,
         ),
         gr.Textbox("", label=words.SEED, info=words.SEED_INFO, max_lines=1, max_length=10),

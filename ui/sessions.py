@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from backend.conversation import Answer, Attachment, Conversation, End, Request
-from backend.engine import Engine, Stream
+from backend.engine import Engine, Stage, Stream
 from ui.cards import Card, Draft, Overlay
 
 MOST_SESSIONS = 200  # the least recently used idle one is forgotten first
@@ -61,6 +61,14 @@ class Session:
     outcome: Outcome | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     _last_key: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer here; one that ended unread is waited for no more."""
+        running = self.running
+        if running is None:
+            return True
+        return not running.read and running.stream.progress.stage is Stage.ENDED
 
     def begin(
         self,
@@ -174,6 +182,6 @@ class Sessions:
         return len(self._sessions)
 
     def _forget(self) -> None:
-        idle = [key for key, session in self._sessions.items() if session.running is None]
+        idle = [key for key, session in self._sessions.items() if session.idle]
         for key in idle[: max(0, len(self._sessions) - self._most)]:
             del self._sessions[key]

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from backend.conversation import Answer, Attachment, Conversation, End, Kind, Statistics, Turn
+from backend.conversation import (
+    Answer,
+    Attachment,
+    Conversation,
+    End,
+    Kind,
+    Request,
+    Statistics,
+    Turn,
+)
 from backend.engine import Stage, State, Status
 from backend.errors import BadFile, BadSetting
 from backend.prompt.budget import Budget
@@ -306,14 +315,23 @@ def test_the_oldest_idle_session_is_forgotten_first(desk: Desk):
     desk.sessions = sessions
     first = sessions.of("first")
     desk.engine.enqueue([30.0])
-    from backend.conversation import Request
-
     first.begin(desk.engine, Request(Conversation((Turn("?"),)), session="first"))
     second = sessions.of("second")
     sessions.of("third")
     assert len(sessions) == 2
     assert sessions.of("first") is first and sessions.of("second") is not second
     first.stop()
+
+
+def test_an_answer_that_nobody_came_for_keeps_no_session(desk: Desk):
+    sessions = Sessions(most=2)
+    for name in ("first", "second", "third"):
+        session = sessions.of(name)
+        session.begin(desk.engine, Request(Conversation((Turn("?"),)), session=name))
+        for _ in session.running.stream:
+            pass
+    sessions.of("fourth")
+    assert len(sessions) == 2
 
 
 def test_every_example_of_the_project_has_its_files(composer):
