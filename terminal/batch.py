@@ -58,8 +58,11 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     """The rows of a file; empty lines count but are none. Raises `BadFile` without any."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadFile(path.name, f"it cannot be read ({error}).", "Give rows of JSON.") from error
+    except OSError as error:
+        cause = f"it cannot be read ({error.strerror})."
+        raise BadFile(path.name, cause, "Give rows of JSON.") from error
+    except UnicodeDecodeError as error:
+        raise BadFile(path.name, "it is no text in UTF-8.", "Give rows of JSON.") from error
     rows = [_read_row(n, line, path.parent) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise BadFile(path.name, "it has no rows.", "Write one JSON object a line.")
@@ -79,7 +82,8 @@ def open_answers(path: Path | None, rows: Sequence[Row]) -> Iterator[tuple[TextI
     try:
         out, done = _open_at_end(path, rows)
     except OSError as error:
-        raise BadFile(path.name, f"it cannot be written ({error}).", "Name another.") from error
+        cause = f"it cannot be written ({error.strerror})."
+        raise BadFile(path.name, cause, "Name another.") from error
     with out:
         yield out, done
 

@@ -197,7 +197,7 @@ def test_at_most_two_rows_are_with_the_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "error"), [(b"\n\n", "no rows"), (b"\xff", "cannot be read"), (None, "cannot be")]
+    ("content", "error"), [(b"\n\n", "no rows"), (b"\xff", "no text in UTF-8"), (None, "cannot be read")]
 )
 def test_a_file_without_rows_is_refused(
     content: bytes | None, error: str, tmp_path: Path
