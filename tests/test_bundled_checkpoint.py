@@ -1,7 +1,8 @@
 """The bundled checkpoint answers rightly what it offers and declines what it does not.
 
 Greedy answers on scenes of the second renderer, whose shades, sizes and fonts it never saw in
-training. The bars are below the card's figures, since twelve answers of a kind are few.
+training. The bars are below the card's figures, since twelve answers of a kind are few: the
+weakest kinds stand at 80 of a hundred, which is 8 to 11 of twelve.
 """
 
 import json
@@ -11,16 +12,17 @@ import av
 import pytest
 from PIL import Image
 
-from training.evaluate import Examinee, Result, overlap
+from training.evaluate import Examinee, Result, overlap, share_right
 from training.lessons import film_head, pair_head
 from training.scenes import squeeze
 from training.sequences import PICTURE, Dialogue
 from training.system_prompts import OFFICIAL
-from training.trials import DECLINED, KINDS, Trial, make_trials
+from training.trials import DECLINED, KINDS, UNRELIABLE, Trial, make_trials
 
 SAMPLES = 12
+LEAST_OF_A_KIND = 2 / 3
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
-OFFERED = [kind for kind in KINDS if kind not in DECLINED]
+OFFERED = [kind for kind in KINDS if kind not in DECLINED | UNRELIABLE]
 FRAMES = 8
 SEED = 7
 
@@ -50,7 +52,12 @@ def complaints(results: list[Result]) -> str:
 @pytest.mark.parametrize("kind", OFFERED)
 def test_it_answers_what_it_offers(answered: dict[str, list[Result]], kind: str) -> None:
     right = sum(result.is_right for result in answered[kind])
-    assert right >= 0.8 * SAMPLES, complaints(answered[kind])
+    assert right >= LEAST_OF_A_KIND * SAMPLES, complaints(answered[kind])
+
+
+def test_nine_of_ten_answers_that_it_offers_are_right(answered: dict[str, list[Result]]) -> None:
+    results = [result for kind in OFFERED for result in answered[kind]]
+    assert share_right(results) >= 90, complaints(results)
 
 
 @pytest.mark.parametrize("kind", sorted(DECLINED))

@@ -19,7 +19,7 @@ from transformers import InternVLForConditionalGeneration
 from training.network import DEVIATION, MEAN
 from training.sequences import encode_prompt
 from training.tokenizer import BUNDLED, Codec
-from training.trials import DECLINED, KINDS, SETS, Trial, make_trials
+from training.trials import DECLINED, KINDS, SETS, UNRELIABLE, Trial, make_trials
 
 BATCH = 32
 LONGEST_ANSWER = 100
@@ -135,7 +135,7 @@ HEADINGS = {"seeds": "unseen seeds", "renderer": "second renderer", "wordings": 
 
 
 def write_table(measured: dict[tuple[str, str], list[Result]], samples: int) -> str:
-    """Markdown: what is offered, then what is declined."""
+    """Markdown: what is offered, what is not reliable, what is declined."""
     sets = [which for which in SETS if any(key[1] == which for key in measured)]
     lines = [
         f"Percent right of {samples} answers each.",
@@ -143,12 +143,16 @@ def write_table(measured: dict[tuple[str, str], list[Result]], samples: int) -> 
         "| kind | " + " | ".join(HEADINGS[which] for which in sets) + " |",
         "|---|" + "---:|" * len(sets),
     ]
-    for declined in (False, True):
-        kinds = [kind for kind in KINDS if (kind in DECLINED) == declined]
-        kinds = [kind for kind in kinds if any((kind, which) in measured for which in sets)]
+    groups = {
+        "": [kind for kind in KINDS if kind not in DECLINED | UNRELIABLE],
+        "not reliable: ": [kind for kind in KINDS if kind in UNRELIABLE],
+        "declines ": [kind for kind in KINDS if kind in DECLINED],
+    }
+    for label, kinds in groups.items():
         for kind in kinds:
-            cells = [f"{share_right(measured[kind, which]):.0f}" for which in sets]
-            lines.append(f"| {'declines ' if declined else ''}{kind} | {' | '.join(cells)} |")
+            if all((kind, which) in measured for which in sets):
+                cells = [f"{share_right(measured[kind, which]):.0f}" for which in sets]
+                lines.append(f"| {label}{kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

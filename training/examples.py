@@ -16,7 +16,6 @@ from PIL import Image
 
 from training.comparisons import ask_about_pair
 from training.palette import RGB
-from training.questions import say_box
 from training.scenes import Scene, Shape, draw_shapes
 
 FOLDER = Path(__file__).parents[1] / "assets" / "examples"
@@ -136,8 +135,7 @@ def write_film(path: Path) -> None:
 
 def list_examples(scenes: dict[str, Scene]) -> list[Example]:
     """The questions that the page offers, with the right answers."""
-    three, night = scenes["three-shapes.png"], scenes["night.png"]
-    square = three.shapes[2]
+    night = scenes["night.png"]
     return [
         Example(
             "Please describe the image in detail.",
@@ -155,12 +153,6 @@ def list_examples(scenes: dict[str, Scene]) -> list[Example]:
             "What are the differences between these two images?",
             ("sky-one.png", "sky-two.png"),
             _tell_apart(scenes["sky-one.png"], scenes["sky-two.png"]),
-        ),
-        Example(
-            "Please provide the bounding box coordinate of the region this sentence describes: "
-            "<ref>blue square</ref>",
-            ("three-shapes.png",),
-            say_box(three, square),
         ),
         Example("What moves in the video?", (FILM,), "The orange star moves to the right."),
     ]

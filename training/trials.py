@@ -151,6 +151,8 @@ DECLINED = frozenset(
     }
 )
 
+UNRELIABLE = frozenset({"shapes/box"})
+
 
 def make_trials(kind: str, which: str, samples: int, seed: int) -> Iterator[Trial]:
     """`samples` trials of a kind; the seeds are of a form that training never uses."""
