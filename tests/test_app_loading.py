@@ -37,7 +37,7 @@ def test_every_choice_together_still_answers(capsys: pytest.CaptureFixture[str])
 
 def test_rows_of_a_file_are_answered_and_a_bad_one_is_told(tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
-    rows.write_text(f'no row\n{json.dumps({"question": HELLO})}\n', encoding="utf-8")
+    rows.write_text(f"no row\n{json.dumps({'question': HELLO})}\n", encoding="utf-8")
     for _ in range(2):  # the second time nothing is left to do
         assert app.main(["ask", "--batch", str(rows), "--out", str(out)]) == 0
     bad, good = map(json.loads, out.read_text(encoding="utf-8").splitlines())

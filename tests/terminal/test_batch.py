@@ -197,11 +197,10 @@ def test_at_most_two_rows_are_with_the_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "error"), [(b"\n\n", "no rows"), (b"\xff", "no text in UTF-8"), (None, "cannot be read")]
+    ("content", "error"),
+    [(b"\n\n", "no rows"), (b"\xff", "no text in UTF-8"), (None, "cannot be read")],
 )
-def test_a_file_without_rows_is_refused(
-    content: bytes | None, error: str, tmp_path: Path
-) -> None:
+def test_a_file_without_rows_is_refused(content: bytes | None, error: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     if content is not None:
         path.write_bytes(content)
