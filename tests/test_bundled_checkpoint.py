@@ -20,6 +20,7 @@ from training.system_prompts import OFFICIAL
 from training.trials import DECLINED, KINDS, UNRELIABLE, Trial, make_trials
 
 SAMPLES = 12
+REFUSED_SAMPLES = 6
 LEAST_OF_A_KIND = 2 / 3
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
 OFFERED = [kind for kind in KINDS if kind not in DECLINED | UNRELIABLE]
@@ -34,7 +35,12 @@ def examinee() -> Examinee:
 
 @pytest.fixture(scope="module")
 def answered(examinee: Examinee) -> dict[str, list[Result]]:
-    trials = [trial for kind in KINDS for trial in make_trials(kind, "renderer", SAMPLES, SEED)]
+    samples = {kind: REFUSED_SAMPLES if kind in DECLINED else SAMPLES for kind in KINDS}
+    trials = [
+        trial
+        for kind, count in samples.items()
+        for trial in make_trials(kind, "renderer", count, SEED)
+    ]
     by_kind: dict[str, list[Result]] = {}
     for result in examinee.answer(trials):
         by_kind.setdefault(result.trial.kind, []).append(result)
@@ -63,7 +69,7 @@ def test_nine_of_ten_answers_that_it_offers_are_right(answered: dict[str, list[R
 @pytest.mark.parametrize("kind", sorted(DECLINED))
 def test_it_declines_what_it_cannot(answered: dict[str, list[Result]], kind: str) -> None:
     right = sum(result.is_right for result in answered[kind])
-    assert right >= 0.8 * SAMPLES, complaints(answered[kind])
+    assert right >= 0.8 * REFUSED_SAMPLES, complaints(answered[kind])
 
 
 def read_frames(path: Path) -> list[Image.Image]:
