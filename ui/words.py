@@ -147,7 +147,8 @@ def model_line(status: Status) -> str:
     if status.state is State.FAILED:
         return status.reason or "The model could not be loaded."
     waiting = f"{status.waiting} waiting" if status.waiting else ""
-    return " · ".join(filter(None, ("ready", status.device, status.precision, waiting)))
+    how = ("ready", status.device, status.precision, status.attention, waiting)
+    return " · ".join(filter(None, how))
 
 
 def tiles_of(columns: int, rows: int, tiles: int) -> str:

@@ -203,7 +203,7 @@ def test_loading_failing_and_ready_are_told(open_tab: Open, served):
     expect(tab.get_by_role("alert")).to_contain_text("The weights are damaged.")
     expect(tab.get_by_label("Your question")).to_have_value("Are you there?")
     served.engine.become(State.READY, 1.0)
-    expect(tab.locator("#model")).to_contain_text("ready · cpu · float32")
+    expect(tab.locator("#model")).to_contain_text("ready · cpu · float32 · sdpa")
 
 
 def test_markdown_code_and_the_four_kinds_of_latex_are_drawn(open_tab: Open, served):
