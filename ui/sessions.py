@@ -170,7 +170,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.setdefault(key, Session(key))
             self._sessions.move_to_end(key)
-            self._forget()
+            self._make_room(session)
             return session
 
     def forget(self, key: str) -> None:
@@ -181,7 +181,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def _forget(self) -> None:
-        idle = [key for key, session in self._sessions.items() if session.idle]
+    def _make_room(self, asked: Session) -> None:
+        idle = [key for key, one in self._sessions.items() if one.idle and one is not asked]
         for key in idle[: max(0, len(self._sessions) - self._most)]:
             del self._sessions[key]

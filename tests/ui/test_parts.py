@@ -31,7 +31,7 @@ from ui.tray import draw_tray
 from ui.uploads import accept, choose, look_again
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
-READY = Status(State.READY, "fake", 1.0, device="cpu", precision="float32")
+READY = Status(State.READY, "fake", 1.0, device="cpu", precision="float32", attention="sdpa")
 LOADING = Status(State.LOADING, "fake", 0.63)
 BUDGET = Budget(text=41, visual=6912, limit=32_768, images=3, videos=0, tiles=27)
 STATISTICS = Statistics(3_000, 2_560, 20, 0.42, 31.4, End.EOS)
@@ -92,7 +92,7 @@ def test_progress_says_what_is_waited_for(stage, ahead, status, said):
 
 
 def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
-    assert "ready · cpu · float32" in draw_model(READY)
+    assert "ready · cpu · float32 · sdpa" in draw_model(READY)
     assert "63 %" in draw_model(LOADING)
     assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
 
@@ -330,8 +330,17 @@ def test_an_answer_that_nobody_came_for_keeps_no_session(desk: Desk):
         session.begin(desk.engine, Request(Conversation((Turn("?"),)), session=name))
         for _ in session.running.stream:
             pass
-    sessions.of("fourth")
+    assert sessions.of("fourth") is sessions.of("fourth")
     assert len(sessions) == 2
+
+
+def test_a_new_session_is_kept_however_busy_the_others_are(desk: Desk):
+    sessions = Sessions(most=1)
+    desk.engine.enqueue([30.0])
+    busy = sessions.of("busy")
+    busy.begin(desk.engine, Request(Conversation((Turn("?"),)), session="busy"))
+    assert sessions.of("new") is sessions.of("new") and sessions.of("busy") is busy
+    busy.stop()
 
 
 def test_every_example_of_the_project_has_its_files(composer):
