@@ -88,7 +88,8 @@ def _image_line(file: Attachment, look: ImageLook) -> str:
 
 def _video_line(file: Attachment, look: VideoLook) -> str:
     times = ", ".join(f"{frame.time_s:.2f}" for frame in look.frames)
-    length = f"{look.frame_count:,} frames, {look.duration_s:.1f} s at {look.fps:.3g} fps"
+    noun = "frame" if look.frame_count == 1 else "frames"
+    length = f"{look.frame_count:,} {noun}, {look.duration_s:.1f} s at {look.fps:.3g} fps"
     return _with_notice(f"{file.name}: {length} → {len(look.frames)} at {times} s", look.notice)
 
 
