@@ -93,7 +93,7 @@ def example_trial(example: dict[str, object]) -> Trial:
 
 def test_every_example_of_the_page_gets_its_right_words(examinee: Examinee) -> None:
     examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
-    assert len(examples) >= 5
+    assert len(examples) >= 3
     results = examinee.answer(example_trial(example) for example in examples)
     wrong = [result for result in results if not result.is_right]
     assert not wrong, complaints(wrong)

@@ -39,8 +39,10 @@ def _weigh(told: Tensor, target: Tensor) -> Tensor:
     return (functional.cross_entropy(told, target, reduction="none") * weight).sum() / weight.sum()
 
 
-def answer_loss(network: Network, codec: Codec, lessons: list[Lesson], seen: Tensor) -> Tensor:
-    """Cross entropy of the answers' tokens."""
+def answer_loss(
+    network: Network, codec: Codec, lessons: list[Lesson], seen: Tensor | None
+) -> Tensor:
+    """Cross entropy of the answers' tokens; `seen` is `None` when no lesson has a picture."""
     arrays = pad_rows(codec, [lesson.row for lesson in lessons])
     logits = network.read(
         torch.from_numpy(arrays.ids),

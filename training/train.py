@@ -205,16 +205,18 @@ class Trainer:
             families = rng.choices(list(LESSONS), list(LESSONS.values()), k=LESSON_ROWS)
         budget = FILM_BUDGET if is_film else BUDGET
         lessons = [teach(rng, self.codec, family, budget) for family in families]
-        seen = self._see([tile for lesson in lessons for tile in lesson.tiles])
+        tiles = [tile for lesson in lessons for tile in lesson.tiles]
+        seen = self._see(tiles) if tiles else None  # a job may hold nothing but small talk
         answers = answer_loss(self.network, self.codec, lessons, seen)
         self._note("films" if is_film else "answers", answers)
         labels = [label for lesson in lessons for label in lesson.labels]
-        if all(label is None for label in labels):
-            return answers * FILM_WEIGHT
+        weight = FILM_WEIGHT if is_film else 1.0
+        if seen is None or all(label is None for label in labels):
+            return answers * weight
         sight = patch_loss(self.network, seen, labels)
         self._note("sight", sight)
         left = max(0.0, 1 - self.seconds / (60 * self.plan.minutes))
-        return (answers + (0.2 * left + 0.03) * sight) * (FILM_WEIGHT if is_film else 1.0)
+        return (answers + (0.2 * left + 0.03) * sight) * weight
 
     def _see(self, tiles: list[np.ndarray]) -> Tensor:
         return self.network.see(patchify(torch.from_numpy(np.stack(tiles))), self.plan.frozen)

@@ -138,3 +138,13 @@ def test_the_rate_rises_holds_and_falls() -> None:
     assert plan.rate_share(30 * 60, 1000) == 1
     assert plan.rate_share(75 * 60, 1000) == pytest.approx(0.5)
     assert plan.rate_share(100 * 60, 1000) < 0.05
+
+
+def test_small_talk_alone_can_be_learnt(network: Network, codec: Codec) -> None:
+    rng = random.Random(3)
+    lessons = [teach(rng, codec, "text", 200) for _ in range(9)]
+    silent = [lesson for lesson in lessons if not lesson.tiles][:3]
+    assert silent
+    loss = answer_loss(network, codec, silent, None)
+    loss.backward()
+    assert torch.isfinite(loss)
