@@ -6,9 +6,12 @@ it. What is slow to import is imported when it is needed, the page before the mo
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from backend.engine import Engine
+from backend.settings import Settings
 from terminal.arguments import Ask, Batch, Serve, read_command
 from terminal.border import close_soon, leave, run_guarded, set_up_log
 from terminal.interruption import Interruption
@@ -69,34 +72,36 @@ def preview(command: Ask) -> int:
 
 
 def answer(command: Ask) -> int:
-    """A conversation in the terminal, with an engine of its own once all is checked."""
-    from backend.local.engine import LocalEngine
+    """A conversation in the terminal, once all is checked that needs no model."""
     from terminal.ask import ask
     from terminal.dry_run import check
 
     set_up_log(command.verbose, logging.CRITICAL)
     check(command)
-    with Interruption() as interruption:
-        engine = LocalEngine(command.settings)
-        engine.start()
-        try:
-            return ask(command, engine, interruption)
-        finally:
-            close_soon(engine)
+    with running_engine(command.settings) as (engine, interruption):
+        return ask(command, engine, interruption)
 
 
 def answer_all(command: Batch) -> int:
-    """The rows of a file, with an engine of their own."""
-    from backend.local.engine import LocalEngine
+    """The rows of a file; what is no file of rows is refused before a model is loaded."""
     from terminal.batch import answer_rows, read_rows
 
     set_up_log(command.verbose, logging.CRITICAL)
-    read_rows(command.rows)  # what is no file of rows is refused before a model is loaded
+    read_rows(command.rows)
+    with running_engine(command.settings) as (engine, interruption):
+        return answer_rows(command, engine, interruption)
+
+
+@contextmanager
+def running_engine(settings: Settings) -> Iterator[tuple[Engine, Interruption]]:
+    """An engine for the terminal, loading in its own thread, and ended with the block."""
+    from backend.local.engine import LocalEngine
+
     with Interruption() as interruption:
-        engine = LocalEngine(command.settings)
+        engine = LocalEngine(settings)
         engine.start()
         try:
-            return answer_rows(command, engine, interruption)
+            yield engine, interruption
         finally:
             close_soon(engine)
 

@@ -22,7 +22,9 @@ def plan_of(name: str, *gpus: float, strategy: Strategy = Strategy.BALANCED) -> 
 
 
 def test_a_question_that_fits_is_let_through() -> None:
-    refuse_turn_if_too_big(plan_of("8B", 24), {"cuda:0": 6 * GB}, 3_500, 1024, 13)
+    plan, free = plan_of("8B", 24), {"cuda:0": 6 * GB}
+    assert most_prompt_tokens(plan, free, 1024, 13) >= 3_500
+    refuse_turn_if_too_big(plan, free, 3_500, 1024, 13)
 
 
 def test_a_question_that_would_not_fit_is_refused_with_numbers_and_the_remedy() -> None:
