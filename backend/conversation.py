@@ -14,6 +14,7 @@ MAX_NEW_TOKENS = 1024  # the model card's generation_config
 MOST_NEW_TOKENS = 32_768  # the longest context of the InternVL3 family
 MOST_TILES = 40  # of one picture; the family is trained on at most 12
 MOST_FRAMES = 512
+MOST_STOPS = 16
 
 
 class Kind(StrEnum):
@@ -69,6 +70,7 @@ class Statistics:
     ttft_s: float  # to the first token
     tokens_per_s: float  # after the first token
     end: End
+    cached_tokens: int = 0  # of the prompt, read for an earlier request and kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Sampling:
     repetition_penalty: float = 1.0  # 1 does not penalise
     max_new_tokens: int = MAX_NEW_TOKENS
     seed: int | None = None
+    stop: tuple[str, ...] = ()  # the answer ends before the first of these texts
 
     def __post_init__(self) -> None:
         check_range("temperature", self.temperature, 0, 2)
@@ -153,6 +156,11 @@ class Sampling:
         check_range("repetition penalty", self.repetition_penalty, 0.5, 2)
         check_range("max new tokens", self.max_new_tokens, 1, MOST_NEW_TOKENS)
         check_range("seed", self.seed, 0, 2**32 - 1)
+        if len(self.stop) > MOST_STOPS or not all(self.stop):
+            raise BadSetting(
+                f"There are {len(self.stop)} stop texts.",
+                f"Give at most {MOST_STOPS}, none of them empty.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

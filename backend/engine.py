@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from backend.conversation import Request, Statistics
+from backend.conversation import Attachment, Request, Statistics
 
 
 class State(StrEnum):
@@ -19,6 +19,14 @@ class State(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Inability:
+    """Something that an engine cannot do: a field of `Sampling` by name, or "video", and why."""
+
+    what: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,8 @@ class Status:
     device: str = ""  # where it runs, as "cpu" or "2 × NVIDIA H100"
     precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
     attention: str = ""  # as "sdpa"
-    waiting: int = 0  # requests in the queue, the running one not counted
+    waiting: int = 0  # requests in the queue, the running ones not counted
+    unable: tuple[Inability, ...] = ()
 
 
 class Stage(StrEnum):
@@ -99,6 +108,14 @@ class Engine(Protocol):
 
         Raises `EngineBusy` when the queue is full and `EngineFailed` when the engine is broken;
         every other error comes through the stream.
+        """
+        ...
+
+    def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
+        """A hint: `session` will probably ask about these files, and not about others.
+
+        Replaces the session's earlier hint, so that a removed file is not worked on any more.
+        Returns at once, raises nothing, and may do nothing.
         """
         ...
 

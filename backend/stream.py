@@ -31,6 +31,7 @@ class AnswerStream:
         self._end: End | None = None
         self._prompt_tokens = 0
         self._visual_tokens = 0
+        self._cached_tokens = 0
         self._asked_at = clock()
         self._first_at = 0.0
         self._last_at = 0.0
@@ -96,6 +97,7 @@ class AnswerStream:
                 ttft_s=self._first_at - self._asked_at if self._ids else 0.0,
                 tokens_per_s=(len(self._ids) - 1) / writing_s if writing_s > 0 else 0.0,
                 end=self._end,
+                cached_tokens=self._cached_tokens,
             )
 
     def call_on_close(self, callback: Callable[[], None]) -> None:
@@ -112,11 +114,12 @@ class AnswerStream:
             if not self._ended:
                 self._progress = progress
 
-    def begin(self, prompt_tokens: int, visual_tokens: int) -> None:
-        """Engine: the model starts to read this many tokens, the visual ones among them."""
+    def begin(self, prompt_tokens: int, visual_tokens: int, cached_tokens: int = 0) -> None:
+        """Engine: the model reads this many tokens, visual ones and kept ones among them."""
         with self._changed:
             self._prompt_tokens = prompt_tokens
             self._visual_tokens = visual_tokens
+            self._cached_tokens = cached_tokens
         self.advance(Progress(Stage.READING))
 
     def write(self, text: str, ids: Sequence[int] = ()) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from backend.conversation import Request
+from backend.conversation import Attachment, Request
 from backend.engine import State, Status
 from backend.stream import AnswerStream
 
@@ -21,6 +21,9 @@ class ScriptedEngine:
         stream = AnswerStream(request)
         threading.Thread(target=self._write, args=(stream,), daemon=True).start()
         return stream
+
+    def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
+        """There are no files."""
 
     def status(self) -> Status:
         """Always ready."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from backend.conversation import End, Request
+from backend.conversation import Attachment, End, Request
 from backend.engine import Progress, Stage, State, Status
 from backend.errors import EngineFailed
 from backend.stream import AnswerStream
@@ -22,6 +22,7 @@ class FakeEngine:
     def __init__(self, model: str = "fake") -> None:
         self.requests: list[Request] = []
         self.streams: list[AnswerStream] = []
+        self.expected: dict[str, tuple[Attachment, ...]] = {}
         self.now = Status(
             State.READY, model, share=1.0, device="cpu", precision="float32", attention="sdpa"
         )
@@ -46,6 +47,10 @@ class FakeEngine:
         script = self._scripts.popleft() if self._scripts else ["An answer."]
         threading.Thread(target=self._follow, args=(script, stream), daemon=True).start()
         return stream
+
+    def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
+        """Remember the hint."""
+        self.expected[session] = files
 
     def status(self) -> Status:
         """What the test said it is."""

@@ -13,7 +13,8 @@ MOST_LINES_OF_A_FUNCTION = 60
 INTERFACE = {"backend"}
 READING = {"backend.media", "backend.checkpoint", "backend.prompt"}
 MAY_IMPORT = {
-    "app": {"ui", "terminal", "backend.local"} | INTERFACE | READING,
+    "app": {"ui", "terminal", "door", "backend.local", "backend.remote"} | INTERFACE | READING,
+    "door": {"fastapi", "starlette", "pydantic", "prometheus_client"} | INTERFACE | READING,
     "ui": {"gradio", "PIL", "starlette"} | INTERFACE | READING,
     "terminal": INTERFACE | READING | {"backend.planner"},
     "backend": set(),
@@ -21,13 +22,14 @@ MAY_IMPORT = {
     "backend.checkpoint": {"tokenizers", "huggingface_hub"} | INTERFACE,
     "backend.prompt": {"backend.media", "backend.checkpoint"} | INTERFACE,
     "backend.planner": {"backend.checkpoint"} | INTERFACE,
+    "backend.remote": {"httpx", "numpy", "PIL", "tokenizers"} | INTERFACE | READING,
     "backend.local": {"torch", "transformers", "tokenizers", "numpy", "backend.planner"}
     | INTERFACE
     | READING,
 }
 SOURCES = sorted(
     path
-    for folder in ("backend", "ui", "terminal", "training", "benchmarks")
+    for folder in ("backend", "ui", "terminal", "door", "training", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
 ) + [ROOT / "app.py"]
 BESIDE = {"training", "benchmarks"}  # they may import what they like

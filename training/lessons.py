@@ -23,7 +23,7 @@ Pair = tuple[Scene, Scene]
 Next = Callable[[], tuple[str, str, bool]]
 
 SCENE_WEIGHTS = {
-    "describe": 3.0, "list": 2.0, "count": 1.2, "count_form": 3.0, "count_colour": 1.2,
+    "describe": 3.0, "list": 3.0, "count": 1.2, "count_form": 3.0, "count_colour": 1.2,
     "colour": 2.5, "form": 1.2, "where": 2.6, "at": 1.6, "background": 0.6, "exists": 1.6,
     "box": 6.0, "any_text": 0.2, "read": 0.25, "relation": 0.9, "size": 0.3, "all_boxes": 0.3,
 }  # fmt: skip

@@ -114,6 +114,8 @@ def statistics_line(statistics: Statistics) -> str:
     """What an answer cost and why it ended."""
     text = statistics.prompt_tokens - statistics.visual_tokens
     parts = [f"{statistics.visual_tokens:,} visual + {text:,} text tokens"]
+    if statistics.cached_tokens:
+        parts.append(f"{statistics.cached_tokens:,} of them read before")
     if statistics.new_tokens:
         parts.append(f"first word {statistics.ttft_s:.1f} s")
     if statistics.tokens_per_s:

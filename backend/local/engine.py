@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import replace
 
 from backend.checkpoint.find import find_checkpoint, name_of
-from backend.conversation import Request
+from backend.conversation import Attachment, Request
 from backend.engine import State, Status
 from backend.errors import EngineError, EngineFailed
 from backend.local.faults import explain_loading, explain_preparing
@@ -81,6 +81,9 @@ class LocalEngine:
             # A copy, since each reader adds its own traceback to the error it raises.
             raise copy(self._failure) if self._failure else _closed()
         return stream
+
+    def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
+        """Does nothing yet: files are opened when they are asked about."""
 
     def status(self) -> Status:
         """What the engine is doing now."""
