@@ -16,6 +16,7 @@ class Renderer:
 
     name: str
     shades: dict[str, tuple[RGB, ...]] = field(hash=False)
+    spread: int
     scale: tuple[float, float]
     spoilt: float
     jpeg_quality: tuple[int, int]
@@ -28,10 +29,11 @@ class Renderer:
 TRAINED = Renderer(
     "trained",
     SHADES,
+    spread=20,
     scale=(1.2, 2.4),
-    spoilt=0.15,
+    spoilt=0.3,
     jpeg_quality=(50, 95),
-    noise=(2.0, 10.0),
+    noise=(2.0, 12.0),
     gradients=0.12,
     filters=(Image.Resampling.BICUBIC,) * 2 + (Image.Resampling.BILINEAR, Image.Resampling.LANCZOS),
     fonts=(
@@ -46,6 +48,7 @@ TRAINED = Renderer(
 SECOND = Renderer(
     "second",
     SECOND_SHADES,
+    spread=16,
     scale=(2.5, 5.0),
     spoilt=1.0,
     jpeg_quality=(60, 60),
@@ -56,12 +59,12 @@ SECOND = Renderer(
 )
 
 
-def choose_shade(rng: random.Random, renderer: Renderer, colour: str, spread: int = 16) -> RGB:
-    """One of the colour's shades, each channel moved by up to `spread`."""
+def choose_shade(rng: random.Random, renderer: Renderer, colour: str) -> RGB:
+    """One of the colour's shades, each channel moved by up to the renderer's `spread`."""
     red, green, blue = rng.choice(renderer.shades[colour])
 
     def moved(channel: int) -> int:
-        return min(255, max(0, channel + rng.randint(-spread, spread)))
+        return min(255, max(0, channel + rng.randint(-renderer.spread, renderer.spread)))
 
     return moved(red), moved(green), moved(blue)
 
