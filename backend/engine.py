@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from backend.conversation import Attachment, Request, Statistics
+from backend.errors import EngineError
 
 
 class State(StrEnum):
@@ -31,7 +32,10 @@ class Inability:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an engine is doing. `share` of the loading is done, 0…1; `reason` tells a failure."""
+    """What an engine is doing. `share` of the loading is done, 0…1; `reason` tells a failure.
+
+    `doing` says what takes the time while loading, as "downloading 1.2 of 4.2 GB".
+    """
 
     state: State
     model: str  # the name a person knows the checkpoint by
@@ -41,6 +45,7 @@ class Status:
     precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
     attention: str = ""  # as "sdpa"
     waiting: int = 0  # requests in the queue, the running ones not counted
+    doing: str = ""
     unable: tuple[Inability, ...] = ()
 
 
@@ -80,8 +85,11 @@ class Stream(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """End the request now. May be called twice, after the end, and from any thread."""
+    def close(self, reason: EngineError | None = None) -> None:
+        """End the request now. May be called twice, after the end, and from any thread.
+
+        With a `reason` the reader is told it as an error, after the text that came before.
+        """
         ...
 
     @property

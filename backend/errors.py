@@ -10,6 +10,8 @@
     └── EngineFailed             the engine could not answer
         ├── EngineLoading        not ready yet
         ├── EngineBusy           the queue is full
+        ├── BrokenOff            it fell silent in mid-answer; the text so far stays good
+        │   └── ModelChanged     because somebody chose another model
         └── OutOfMemory          the device has no room for this request
 
 An error knows nothing of pages or terminals: `str(error)` is the whole sentence for a person,
@@ -68,6 +70,14 @@ class EngineLoading(EngineFailed):
 
 class EngineBusy(EngineFailed):
     """The queue is full; trying again later will do."""
+
+
+class BrokenOff(EngineFailed):
+    """The answer ended before its end; what came of it stays good."""
+
+
+class ModelChanged(BrokenOff):
+    """Another model was chosen while this was asked."""
 
 
 class OutOfMemory(EngineFailed):

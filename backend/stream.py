@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from backend.conversation import End, Request, Statistics
 from backend.engine import Progress, Stage
+from backend.errors import EngineError
 
 
 class AnswerStream:
@@ -25,6 +26,7 @@ class AnswerStream:
         self._changed = threading.Condition()
         self._pieces: list[str] = []
         self._ids: list[int] = []
+        self._new_tokens = 0
         self._progress = Progress(Stage.PREPARING)
         self._error: Exception | None = None
         self._closed = False
@@ -54,12 +56,13 @@ class AnswerStream:
                 raise self._error
             return None if self._ended else ""
 
-    def close(self) -> None:
+    def close(self, reason: EngineError | None = None) -> None:
         """End the request now: the reader is let go here, the engine at its next step."""
         with self._changed:
             if self._ended:
                 return
             self._closed = True
+            self._error = reason
             self._end = End.STOPPED
             self._progress = Progress(Stage.ENDED)
             callbacks = tuple(self._on_close)
@@ -93,9 +96,9 @@ class AnswerStream:
             return Statistics(
                 prompt_tokens=self._prompt_tokens,
                 visual_tokens=self._visual_tokens,
-                new_tokens=len(self._ids),
-                ttft_s=self._first_at - self._asked_at if self._ids else 0.0,
-                tokens_per_s=(len(self._ids) - 1) / writing_s if writing_s > 0 else 0.0,
+                new_tokens=self._new_tokens,
+                ttft_s=self._first_at - self._asked_at if self._first_at else 0.0,
+                tokens_per_s=(self._new_tokens - 1) / writing_s if writing_s > 0 else 0.0,
                 end=self._end,
                 cached_tokens=self._cached_tokens,
             )
@@ -122,16 +125,28 @@ class AnswerStream:
             self._cached_tokens = cached_tokens
         self.advance(Progress(Stage.READING))
 
-    def write(self, text: str, ids: Sequence[int] = ()) -> None:
-        """Engine: new text, new tokens, or both. Dropped once the stream is closed."""
+    def correct(self, prompt_tokens: int, cached_tokens: int, new_tokens: int) -> None:
+        """Engine: the true counts, where they are told at the end and were guessed before."""
+        with self._changed:
+            if not self._ended:
+                self._prompt_tokens = prompt_tokens
+                self._cached_tokens = cached_tokens
+                self._new_tokens = new_tokens
+
+    def write(self, text: str, ids: Sequence[int] = (), tokens: int = 0) -> None:
+        """Engine: new text, new tokens, or both. Dropped once the stream is closed.
+
+        `tokens` counts new ones whose ids are not known.
+        """
         with self._changed:
             if self._ended:
                 return
-            if ids:
+            if ids or tokens:
                 self._last_at = self._clock()
                 self._first_at = self._first_at or self._last_at
                 self._progress = Progress(Stage.WRITING)
                 self._ids.extend(ids)
+                self._new_tokens += len(ids) + tokens
             if text:
                 self._pieces.append(text)
                 self._changed.notify_all()

@@ -6,7 +6,7 @@ import pytest
 
 from backend.conversation import Conversation, End, Request
 from backend.engine import Progress, Stage
-from backend.errors import EngineFailed
+from backend.errors import EngineFailed, ModelChanged
 from backend.stream import AnswerStream
 
 WAIT_S = 20
@@ -168,3 +168,40 @@ def test_closing_from_many_threads_while_text_comes_loses_no_reader() -> None:
         for thread in (writer, *closers):
             thread.join(WAIT_S)
         assert len(stream.token_ids) == len(text)
+
+
+def test_tokens_without_ids_are_counted_and_corrected_at_the_end(
+    stream: AnswerStream, clock: Clock
+) -> None:
+    stream.begin(10, 4)
+    for _ in range(3):
+        clock.now += 1
+        stream.write("word ", tokens=1)
+    stream.correct(prompt_tokens=12, cached_tokens=8, new_tokens=5)
+    stream.finish()
+    stream.correct(prompt_tokens=0, cached_tokens=0, new_tokens=0)
+    told = stream.statistics
+    assert told is not None and stream.token_ids == ()
+    assert (told.prompt_tokens, told.cached_tokens, told.new_tokens) == (12, 8, 5)
+    assert (told.ttft_s, told.tokens_per_s) == (1, 2)
+
+
+def test_a_reason_for_closing_is_told_after_the_text_so_far(stream: AnswerStream) -> None:
+    left: list[str] = []
+    stream.call_on_close(lambda: left.append("line"))
+    stream.begin(10, 4)
+    stream.write("some", [1])
+    stream.close(ModelChanged("The model was changed to 2B.", ""))
+    stream.write("never", [2])
+    stream.close()
+    assert stream.closed and left == ["line"]
+    assert stream.take(0) == "some"
+    with pytest.raises(ModelChanged, match="changed to 2B"):
+        stream.take(0)
+    assert stream.token_ids == (1,)
+
+
+def test_a_reason_comes_too_late_for_an_answer_that_ended(stream: AnswerStream) -> None:
+    stream.finish()
+    stream.close(ModelChanged("The model was changed to 2B.", ""))
+    assert stream.take(0) is None
