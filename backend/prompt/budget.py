@@ -22,6 +22,7 @@ class Budget:
     videos: int
     tiles: int  # of all images and frames, thumbnails counted
     remedy: str = ""  # a sentence, as "Use 24 frames or 6 tiles."
+    estimated: bool = False  # whether the text was counted without the checkpoint's tokenizer
 
     @property
     def total(self) -> int:

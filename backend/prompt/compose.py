@@ -43,12 +43,18 @@ Known = Mapping[Attachment, tuple[int, ...]]  # blocks of the files that were lo
 
 
 class Composer:
-    """Writes prompts for one checkpoint. Immutable, and safe to use from several threads."""
+    """Writes prompts for one checkpoint. Immutable, and safe to use from several threads.
 
-    def __init__(self, facts: Facts, tokens: Tokens, media: MediaReader) -> None:
+    `estimated` tells that `tokens` only guesses, as budgets then say.
+    """
+
+    def __init__(
+        self, facts: Facts, tokens: Tokens, media: MediaReader, estimated: bool = False
+    ) -> None:
         self.facts = facts
         self.tokens = tokens
         self.media = media
+        self.estimated = estimated
         self._context_id = tokens.special(CONTEXT)
 
     def compose(self, conversation: Conversation, stopped: StopSign = never) -> Prompt:
@@ -69,6 +75,10 @@ class Composer:
             attachments=tuple(file for turn in conversation.turns for file in order_of(turn)),
             budget=self._advise(conversation, budget, blocks, stopped),
         )
+
+    def pieces(self, conversation: Conversation, stopped: StopSign = never) -> tuple[Piece, ...]:
+        """The prompt as pieces, for an engine that makes tokens of them itself."""
+        return tuple(self._write(conversation, self._look(conversation, stopped).__getitem__))
 
     def measure(self, conversation: Conversation, stopped: StopSign = never) -> Budget:
         """What a conversation takes, also while its question is still being written.
@@ -131,6 +141,7 @@ class Composer:
             images=kinds.count(Kind.IMAGE),
             videos=kinds.count(Kind.VIDEO),
             tiles=tiles,
+            estimated=self.estimated,
         )
 
     def _advise(
