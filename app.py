@@ -5,6 +5,7 @@ it. What is slow to import is imported when it is needed, the page before the mo
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from dataclasses import replace
 
 from backend.engine import Engine
 from backend.settings import Settings
-from terminal.arguments import Ask, Batch, Serve, read_command
+from terminal.arguments import Ask, Batch, Command, Serve, read_command
 from terminal.border import close_soon, leave, run_guarded, set_up_log
+from terminal.hosting import settle_model, words_of_host
 from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
 
@@ -25,7 +27,7 @@ def main(words: Sequence[str]) -> int:
 
 def run(words: Sequence[str]) -> int:
     """What `words` ask for. Raises what `run_guarded` turns into a line."""
-    command = read_command(words)
+    command = settled(read_command(words or words_of_host(os.environ)))
     match command:
         case Serve():
             return serve(command)
@@ -37,6 +39,13 @@ def run(words: Sequence[str]) -> int:
             return answer_all(command)
         case MakePlan():
             return make_plan(command)
+
+
+def settled(command: Command) -> Command:
+    """The command with the model that it means on this machine."""
+    if isinstance(command, MakePlan):
+        return command
+    return replace(command, settings=settle_model(command.settings))
 
 
 def serve(command: Serve) -> int:

@@ -3,6 +3,7 @@
 Knows no parser and no environment: `terminal.arguments` fills it in.
 """
 
+import re
 from dataclasses import dataclass
 
 from backend.conversation import MOST_FRAMES, check_range
@@ -23,7 +24,7 @@ LEAST_CONTEXT = 256  # tokens: the system prompt alone takes some fifty
 class Settings:
     """What the person who starts the app decided."""
 
-    model: str = BUNDLED  # a size as "2B", a hub id, a folder, or the checkpoint in assets/
+    model: str = BUNDLED  # a size as "2B", "auto", a hub id, a folder, or what is in assets/
     host: str = "127.0.0.1"
     port: int = 7860
     max_queue: int = 16  # requests waiting at most, the running one not counted
@@ -32,13 +33,16 @@ class Settings:
     revision: str | None = None  # of a hub repository: a branch, a tag or a commit
     dtype: str = AUTO
     quantize: str | None = None
+    adapter: str | None = None  # folder of a LoRA adapter to put onto the model
     attention: str = AUTO
     context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
     strategy: str = "balanced"
     offload: bool = False  # what does not fit may lie off the device that computes
+    root_path: str = ""  # where a proxy serves the page: "/chat" or "https://host/chat"
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)
+        _check_root_path(self.root_path)
         check_range("queue length", self.max_queue, 1, 10_000)
         check_range("number of frames", self.frames, 1, MOST_FRAMES)
         check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
@@ -48,6 +52,14 @@ class Settings:
         _check_choice("strategy", self.strategy, STRATEGIES)
         if self.quantize is not None:
             _check_choice("quantisation", self.quantize, QUANTIZATIONS)
+
+
+def _check_root_path(path: str) -> None:
+    if path and not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~-]+)*/?", path, re.ASCII):
+        raise BadSetting(
+            f"{path!r} is no place to serve the page at.",
+            "Write --root-path as /chat or https://host/chat.",
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -53,6 +53,7 @@ commands:
 The page opens at once and tells how far the model is. Ctrl-C or SIGTERM ends it cleanly.
 exit status: 0 ended, 2 bad input, 3 the app failed
 """
+ROOT_PATH_HELP = "where a proxy serves the page: /chat, or https://host/chat"
 ASK_DESCRIPTION = "Ask about pictures and videos; the answer is written as the model finds it."
 ASK_EPILOG = """\
 files:
@@ -138,6 +139,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     page = options(parser, "page")
     page.value("--host", DEFAULTS.host, "address to listen on; 0.0.0.0 lets other machines in")
     page.value("--port", DEFAULTS.port, "port to listen on; 0 takes a free one")
+    page.value("--root-path", DEFAULTS.root_path, ROOT_PATH_HELP)
     page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")
     add_model_options(parser)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from backend.settings import (
     ATTENTIONS,
+    AUTO,
     BUNDLED,
     DECODERS,
     DTYPES,
@@ -87,7 +88,8 @@ def add_model_options(parser: Parser) -> None:
     model.value(
         "--model",
         DEFAULTS.model,
-        f"a size as 2B, a hub id, a folder, or {BUNDLED} for the small one that comes along",
+        f"a size as 2B, a hub id, a folder, {BUNDLED} for the small one that comes along, or "
+        f"{AUTO} for the largest that fits this machine",
     )
     model.group.add_argument(
         "--decoder",
@@ -113,6 +115,7 @@ def add_loading_options(parser: Parser) -> None:
         help="how several GPUs share the model, see app.py plan --help (default %(default)s)",
     )
     loading.switch("--offload", "let what does not fit lie off the GPU or on the disk: slow")
+    loading.maybe("--adapter", str, "folder of a LoRA adapter made for this model (peft, ms-swift)")
     loading.maybe("--revision", str, "branch, tag or commit of a hub repository")
 
 

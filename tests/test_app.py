@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -234,6 +235,15 @@ def test_the_real_page_opens_loads_and_ends_cleanly() -> None:
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_space_starts_the_page_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+    monkeypatch.setenv("SPACE_ID", "someone/chat")
+    monkeypatch.setattr("app.settle_model", lambda settings: replace(settings, model="bundled"))
+    monkeypatch.setattr("app.serve", lambda command: served.append(command.settings) or 0)
+    assert app.main([]) == app.main(["--port", "0"]) == 0
+    assert served == [Settings(host="0.0.0.0", port=7860), Settings(port=0)]
 
 
 def test_a_port_in_use_is_status_2() -> None:

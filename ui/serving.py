@@ -16,6 +16,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "server_name": settings.host,
         "server_port": settings.port or None,
+        "root_path": settings.root_path.rstrip("/") or None,
         "theme": make_theme(),
         "css_paths": [STYLE],
         "head": read_head(),

@@ -1,0 +1,53 @@
+"""Whether a checkpoint could be had: whole on this machine already, or from the hub right now.
+
+Fetches nothing. The hub's client reads HF_TOKEN, HF_HOME and HF_HUB_OFFLINE itself.
+"""
+
+import shutil
+from pathlib import Path
+
+from backend.checkpoint.find import check_weights, repository_of
+from backend.errors import BadCheckpoint
+
+PATIENCE_S = 5.0
+
+
+def is_here(model: str) -> bool:
+    """Whether the hub's cache on this machine holds all of a repository's weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        check_weights(Path(snapshot_download(_repository(model), local_files_only=True)))
+    except (BadCheckpoint, LocalEntryNotFoundError):
+        return False
+    return True
+
+
+def can_be_fetched(model: str, size_bytes: int) -> bool:
+    """Whether the hub answers for a repository and its cache has room for so many bytes."""
+    from huggingface_hub import HfApi
+
+    if free_in_cache() < size_bytes:
+        return False
+    try:
+        HfApi().model_info(_repository(model), timeout=PATIENCE_S)
+    except Exception:  # the client lets its network library's own errors through
+        return False
+    return True
+
+
+def free_in_cache() -> int:
+    """Bytes free where the hub's client keeps what it fetches."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _repository(model: str) -> str:
+    repository = repository_of(model)
+    if repository is None:
+        raise ValueError(f"{model} is not on the hub")
+    return repository

@@ -1,0 +1,44 @@
+"""Which sizes a machine has room for, the largest first: what `--model auto` chooses from.
+
+Pure arithmetic on the seven sizes. Whether the files can be had is asked elsewhere.
+"""
+
+from backend.planner.costs import CONTEXT, Demand, Dtype, Precision, Quantization, choose_dtype
+from backend.planner.devices import Machine
+from backend.planner.plan import Strategy, plan_devices
+from backend.planner.shapes import Shape
+from backend.planner.sizes import SIZES
+from backend.settings import AUTO, Settings
+
+# Larger ones may fit a processor's memory, but not the patience of whoever waits for them.
+SIZES_FOR_A_PROCESSOR = ("1B",)
+
+
+def choose_sizes(settings: Settings, machine: Machine) -> tuple[Shape, ...]:
+    """The sizes that fit as `settings` want them loaded, the largest first; none may fit.
+
+    Nothing is offloaded for it, since that is slow, and a size whose shape is not confirmed is
+    never chosen for a person.
+    """
+    on_processor = settings.strategy == Strategy.CPU or not machine.gpus
+    return tuple(
+        shape
+        for shape in reversed(SIZES)
+        if not shape.unconfirmed
+        and (shape.name in SIZES_FOR_A_PROCESSOR or not on_processor)
+        and fits(shape, settings, machine)
+    )
+
+
+def fits(shape: Shape, settings: Settings, machine: Machine) -> bool:
+    """Whether a size has room here with the context, the precision and the split wanted."""
+    context = settings.context or min(CONTEXT, shape.context)
+    if context > shape.context:
+        return False
+    strategy = Strategy(settings.strategy)
+    quantize = Quantization(settings.quantize) if settings.quantize else None
+    on_gpus = machine.gpus and strategy is not Strategy.CPU
+    memory = machine.cpu.free_bytes if machine.cpu and not on_gpus else None
+    dtype = choose_dtype(shape, quantize, memory) if settings.dtype == AUTO else settings.dtype
+    demand = Demand(shape, Precision(Dtype(dtype), quantize), context)
+    return plan_devices(demand, machine, strategy).fits
