@@ -26,14 +26,14 @@ from backend.conversation import End, Sampling
 from backend.errors import EngineFailed
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe
+from backend.local.memory.features import Features
 from backend.local.preparation import Prepared
 from backend.local.quantization import quantization_of
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer
-from backend.planner.costs import TILES_PER_BATCH
 from backend.stream import AnswerStream
 
-TILES_AT_ONCE = TILES_PER_BATCH  # bounds the memory of the vision tower, as the plan counts on
+FEATURE_BYTES = 256 << 20  # of pictures: 140 tiles of the 8B, 550 of the 1B
 
 
 class LocalModel:
@@ -56,6 +56,7 @@ class LocalModel:
         embeddings: Any = network.get_input_embeddings()
         self._device: torch.device = embeddings.weight.device
         self._refuse = refuse
+        self.features = Features(self._encode, FEATURE_BYTES)
         self._facts = facts
         self._table = ByteTable(tokens)
         self._alone = threading.Lock()
@@ -107,14 +108,9 @@ class LocalModel:
 
     def _see(self, prepared: Prepared) -> dict[str, Any]:
         """Features of all tiles as `generate` takes them; nothing for a conversation of text."""
-        if not len(prepared.tiles):
+        if not prepared.cuts:
             return {}
-        features = torch.cat(
-            [
-                self._encode(prepared.tiles[start : start + TILES_AT_ONCE])
-                for start in range(0, len(prepared.tiles), TILES_AT_ONCE)
-            ]
-        )  # [tiles, tokens per tile, width of the language model]
+        features = self.features.of(prepared.cuts)  # [tiles, tokens per tile, width]
         places = prepared.prompt.ids.count(self._network.config.image_token_id)
         if places != features.shape[0] * features.shape[1]:
             raise EngineFailed(

@@ -9,9 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.conversation import Attachment
+from backend.media.reader import MediaReader
+from backend.media.stopping import StopSign, never
 from backend.prompt.budget import room_for_answer
 from backend.prompt.compose import Composer, Prompt
 from backend.stream import AnswerStream
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The tiles of one attachment. Equal keys mean equal tiles, in whatever conversation."""
+
+    key: bytes
+    tiles: NDArray[np.uint8]  # [tiles, height, width, 3], not to be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +30,7 @@ class Prepared:
     """What the model needs to answer: ids to read, pixels to see, room to write."""
 
     prompt: Prompt
-    tiles: NDArray[np.uint8]  # [tiles, height, width, 3], of all attachments in order
+    cuts: tuple[Cut, ...]  # of all attachments, in the order of their places in the prompt
     room: int  # tokens the answer may have
 
 
@@ -35,7 +46,10 @@ def prepare(composer: Composer, stream: AnswerStream) -> Prepared:
     request = stream.request
     prompt = composer.compose(request.conversation, stopped)
     room = room_for_answer(prompt.budget, request.sampling.max_new_tokens)
-    side = composer.facts.tile
-    cut = [np.empty((0, side, side, 3), np.uint8)]
-    cut += [composer.media.tiles(file, stopped) for file in prompt.attachments]
-    return Prepared(prompt, np.concatenate(cut), room)
+    cuts = tuple(cut(composer.media, file, stopped) for file in prompt.attachments)
+    return Prepared(prompt, cuts, room)
+
+
+def cut(media: MediaReader, file: Attachment, stopped: StopSign = never) -> Cut:
+    """The tiles of a file and the name of their content. Raises `BadFile`."""
+    return Cut(media.key(file, stopped), media.tiles(file, stopped))

@@ -134,6 +134,16 @@ class MediaReader:
         """The pixels that the model sees: uint8 [sum(blocks), tile, tile, 3], not to be written."""
         return self._cut(file, stopped).tiles
 
+    def key(self, file: Attachment, stopped: StopSign = never) -> bytes:
+        """A name for `tiles(file)`, the same for the same content and choices under any path."""
+        content = self._content(file, stopped)
+        if file.kind is Kind.VIDEO:
+            choices = (*self._chosen(file, self._index_of(file, stopped)),)
+        else:
+            look = self._look_at_image(file, stopped)
+            choices = (look.columns, look.rows)
+        return hashlib.sha256(content + repr((file.kind.value, choices)).encode()).digest()
+
     def previews(self, file: Attachment, stopped: StopSign = never) -> tuple[bytes, ...]:
         """Small JPEGs: of an image one, of a video one for each frame that is sent."""
         return self._cut(file, stopped).previews

@@ -102,6 +102,9 @@ class DrawnMedia:
         blocks = [len(self._cut(file, size)) for size in file.path.split(";")]
         return SimpleNamespace(blocks=tuple(blocks))
 
+    def key(self, file: Attachment, stopped: Callable[[], bool] = bool) -> bytes:
+        return repr((file.path, file.kind, file.max_tiles)).encode()
+
     def tiles(self, file: Attachment, stopped: Callable[[], bool] = bool) -> NDArray[np.uint8]:
         return np.concatenate([self._cut(file, size) for size in file.path.split(";")])
 

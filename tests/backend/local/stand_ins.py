@@ -91,6 +91,9 @@ class InstantMedia:
                 raise InterruptedError
         return SimpleNamespace(blocks=(1,))
 
+    def key(self, file: Attachment, stopped: Callable[[], bool] = lambda: False) -> bytes:
+        return file.path.encode()
+
     def tiles(self, file: Attachment, stopped: Callable[[], bool] = lambda: False) -> Any:
         return np.zeros((1, self.tile, self.tile, 3), np.uint8)
 

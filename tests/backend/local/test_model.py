@@ -105,11 +105,16 @@ def answer(model: LocalModel, composer: Composer, asked: Request) -> tuple[Answe
     return stream, prepared
 
 
+def tiles_of(prepared: Prepared) -> Any:
+    cuts = [cut.tiles for cut in prepared.cuts]
+    return np.concatenate(cuts) if cuts else np.empty((0, 1, 1, 3), np.uint8)
+
+
 def bare(network: Any, composer: Composer, prepared: Prepared, **choices: Any) -> tuple[int, ...]:
     """What transformers alone gives, for all tiles at once."""
     ids = torch.tensor([prepared.prompt.ids])
     facts = composer.facts
-    pixels = torch.from_numpy(normalise(prepared.tiles, facts.mean, facts.std))
+    pixels = torch.from_numpy(normalise(tiles_of(prepared), facts.mean, facts.std))
     images = {"pixel_values": pixels} if len(pixels) else {}
     eos = list(facts.eos_token_ids)
     settings = {"do_sample": False, "eos_token_id": eos, "pad_token_id": 0} | choices
@@ -129,23 +134,26 @@ def test_answers_are_those_of_bare_generate(
     model: LocalModel, network: Any, composer: Composer, files: tuple[Attachment, ...]
 ) -> None:
     stream, prepared = answer(model, composer, request("What do you see?", *files))
-    assert len(prepared.tiles) == prepared.prompt.budget.tiles
+    assert len(tiles_of(prepared)) == prepared.prompt.budget.tiles
     assert stream.token_ids == bare(network, composer, prepared)
     assert "".join(stream) == composer.tokens.decode(stream.token_ids)
 
 
 def test_tiles_are_seen_a_few_at_a_time_and_in_order(
-    model: LocalModel, composer: Composer, network: Any, monkeypatch: pytest.MonkeyPatch
+    network: Any, composer: Composer, hooked: Any
 ) -> None:
-    stream = AnswerStream(request("What moves?", LONG))
-    prepared = prepare(composer, stream)
+    model = LocalModel(network, composer.facts, composer.tokens)
+    prepared = prepare(composer, AnswerStream(request("What moves?", LONG)))
     batches: list[int] = []
-    encode = model._encode
-    monkeypatch.setattr(model, "_encode", lambda t: (batches.append(len(t)), encode(t))[1])
+    tower = network.model.vision_tower
+    handle = tower.register_forward_pre_hook(
+        lambda module, taken, given: batches.append(len(given["pixel_values"])), with_kwargs=True
+    )
     with torch.inference_mode():
-        seen = model._see(prepared)["mm_encoder_outputs"]["image"].pooler_output
-        pixels = normalise(prepared.tiles, composer.facts.mean, composer.facts.std)
-        at_once = network.get_image_features(torch.from_numpy(pixels)).pooler_output
+        seen = model.features.of(prepared.cuts)
+        handle.remove()
+        pixels = normalise(tiles_of(prepared), composer.facts.mean, composer.facts.std)
+        at_once = network.model.get_image_features(torch.from_numpy(pixels)).pooler_output
     assert batches == [16, 16, 8]
     torch.testing.assert_close(seen, at_once, atol=1e-5, rtol=1e-5)
 
@@ -256,6 +264,7 @@ def test_stop_in_prefill_ends_it_before_the_next_layer(
         if tower == "vision"
         else network.model.language_model.layers
     )
+    model.features.clear()
     stream = AnswerStream(request("What do you see?", PICTURE))
     prepared = prepare(composer, stream)
     reached: list[int] = []
@@ -325,8 +334,9 @@ def test_an_exception_in_the_network_is_told_and_the_next_answer_is_right(
 
 
 def test_out_of_memory_is_told_with_its_tiles_and_leaves_no_tensor(
-    engine: LocalEngine, network: Any
+    engine: LocalEngine, model: LocalModel, network: Any
 ) -> None:
+    model.features.clear()
     seen: list[weakref.ref[torch.Tensor]] = []
 
     def evil(layer: Any, taken: tuple[torch.Tensor, ...]) -> None:
@@ -380,7 +390,7 @@ def test_pixels_that_do_not_match_the_prompt_never_reach_the_language_model(
 ) -> None:
     stream = AnswerStream(request("What do you see?", PICTURE))
     prepared = prepare(composer, stream)
-    wrong = replace(prepared, tiles=np.concatenate([prepared.tiles, prepared.tiles[:1]]))
+    wrong = replace(prepared, cuts=prepared.cuts * 2)
     with pytest.raises(EngineFailed, match="places for"):
         model.answer(wrong, stream)
 

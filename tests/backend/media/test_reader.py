@@ -1,6 +1,7 @@
 """The reader: looks, tiles and previews of one file cost one decoding, from any thread."""
 
 import io
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,19 @@ def test_the_same_bytes_of_pixels_in_another_shape_are_told_apart(tmp_path: Path
         Image.new("RGB", size, "red").save(tmp_path / f"{size}.bmp")
         looks.append(media.look(attach(str(tmp_path / f"{size}.bmp"))))
     assert [(look.width, look.height) for look in looks] == [(40, 10), (10, 40)]
+
+
+def test_a_key_names_the_tiles_and_not_the_path(clip: Attachment, tmp_path: Path) -> None:
+    one, other = image_file(tmp_path), tmp_path / "copy.png"
+    shutil.copy(one.path, other)
+    open_reader = reader()
+    assert open_reader.key(one) == open_reader.key(attach(str(other)))
+    unlike = [one, replace(one, max_tiles=1), clip, replace(clip, frames=3), replace(clip, end_s=1)]
+    assert len({open_reader.key(file) for file in unlike}) == len(unlike)
+    # 300 × 200 is cut alike with six tiles and with seven: the model need not see it twice.
+    assert open_reader.key(replace(one, max_tiles=7)) == open_reader.key(one)
+    picture(200, 300).save(one.path)
+    assert open_reader.key(one) != open_reader.key(attach(str(other)))
 
 
 def test_threads_that_ask_together_share_one_decoding(
