@@ -8,8 +8,10 @@ code. What the files say is the business of `facts`.
 import json
 import re
 import struct
+from functools import partial
 from pathlib import Path
 
+from backend.checkpoint.fetch import Follow, fetch
 from backend.checkpoint.files import broken, read_json
 from backend.errors import BadCheckpoint, BadSetting
 from backend.settings import BUNDLED
@@ -26,13 +28,18 @@ INDEX = "model.safetensors.index.json"
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
-def find_checkpoint(model: str, revision: str | None = None, only_facts: bool = False) -> Path:
+def find_checkpoint(
+    model: str,
+    revision: str | None = None,
+    only_facts: bool = False,
+    follow: Follow | None = None,
+) -> Path:
     """The folder of a checkpoint, fetched from the hub if it is not here.
 
     `model` is "bundled", a size such as "2B" or "2B-Instruct", a hub id, or a folder. With
     `only_facts`, configuration and tokenizer are enough and no weights are fetched or checked.
     Raises `BadCheckpoint` with what is wrong and what to do, and `BadSetting` for a revision of
-    what is not on the hub.
+    what is not on the hub. `follow` is told how far the fetching is, and may raise to end it.
     """
     folder = BUNDLED_FOLDER if model == BUNDLED else Path(model).expanduser()
     repository = repository_of(model)
@@ -43,7 +50,7 @@ def find_checkpoint(model: str, revision: str | None = None, only_facts: bool = 
                 f"{folder} is a folder and has no revision {revision!r}.", "Leave --revision out."
             )
     else:
-        folder = _fetch(repository, revision, only_facts)
+        folder = _fetch(repository, revision, only_facts, follow)
     if not only_facts:
         check_weights(folder)
     return folder
@@ -122,13 +129,15 @@ def _require_folder(model: str, folder: Path) -> None:
     )
 
 
-def _fetch(repository: str, revision: str | None, only_facts: bool) -> Path:
+def _fetch(repository: str, revision: str | None, only_facts: bool, follow: Follow | None) -> Path:
     # Imported here: the page of the bundled checkpoint starts without the hub's client.
     from huggingface_hub import errors, snapshot_download
 
     patterns = [*SMALL_FILES] if only_facts else [*SMALL_FILES, "*.safetensors"]
+    download = partial(snapshot_download, repository, revision=revision, allow_patterns=patterns)
+    followed = fetch(download, follow) if follow else None
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        return Path(followed.result() if followed else download())
     except errors.GatedRepoError as error:
         raise BadCheckpoint(
             f"{repository} is gated: its owner wants to know who downloads it.",

@@ -1,0 +1,157 @@
+"""Fetching with the hub's own client from a stand-in for the hub: bytes told, and left alone."""
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import DryRunError
+
+from backend.checkpoint.fetch import Tally, fetch
+from backend.checkpoint.find import find_checkpoint
+from backend.errors import BadCheckpoint
+from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
+from tests.backend.checkpoint.scripted_hub import PIECE, ScriptedHub, serve
+
+WAIT_S = 20
+WEIGHTS = 40 * PIECE
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedHub]:
+    folder = copy_small_files(ORIGINAL, tmp_path / "there")
+    write_weights(folder / "model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(bytes(WEIGHTS))
+    with serve(ScriptedHub(folder)) as hub:
+        address = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_XET_CACHE", str(tmp_path / "xet"))
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", PIECE)
+        yield hub
+
+
+def write_weights(path: Path) -> None:
+    """A file as safetensors writes it, of so many zeros."""
+    header = json.dumps(
+        {"a": {"dtype": "U8", "shape": [WEIGHTS], "data_offsets": [0, WEIGHTS]}}
+    ).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(WEIGHTS))
+
+
+def wait_until(holds: Any) -> None:
+    until = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
+
+
+def test_bytes_are_told_while_they_come_and_only_what_is_needed_comes(hub: ScriptedHub) -> None:
+    told: list[tuple[int, int]] = []
+    hub.gate.clear()
+
+    def follow(done: int, total: int) -> None:
+        told.append((done, total))
+        if total and done > total // 3:
+            hub.gate.set()
+
+    folder = find_checkpoint("someone/model", follow=follow)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sizes["model.safetensors"] > WEIGHTS and "pytorch_model.bin" not in sizes
+    total = sum(sizes.values())
+    assert told[-1] == (total, total) and told == sorted(told)
+    assert any(0 < done < total for done, _ in told)
+    assert {whole for _, whole in told} <= {0, total}
+
+
+def test_what_is_here_is_not_told_again(hub: ScriptedHub) -> None:
+    told: list[tuple[int, int]] = []
+    first = find_checkpoint("someone/model", follow=lambda done, total: None)
+    asked = len(hub.asked)
+    assert find_checkpoint("someone/model", follow=lambda *now: told.append(now)) == first
+    assert set(told) == {(0, 0)}
+    assert not any("/resolve/" in question for question in hub.asked[asked:])
+
+
+def test_whoever_follows_may_leave_and_the_client_ends_soon_after(hub: ScriptedHub) -> None:
+    class Enough(Exception):
+        pass
+
+    def follow(done: int, total: int) -> None:
+        if done:
+            raise Enough
+
+    hub.gate.clear()
+    before = set(threading.enumerate())
+    with pytest.raises(Enough):
+        find_checkpoint("someone/model", follow=follow)
+    left = set(threading.enumerate()) - before
+    assert left  # the client stands in the middle of a file and is not waited for
+    hub.gate.set()
+    wait_until(lambda: not any(thread.is_alive() for thread in left))
+    cached = Path(constants.HF_HUB_CACHE).rglob("model.safetensors")
+    assert not list(cached)
+
+
+def test_the_client_is_left_while_it_hangs_before_anything_is_known(hub: ScriptedHub) -> None:
+    hangs = threading.Event()
+
+    def download(**choices: Any) -> str:
+        hangs.wait(WAIT_S)
+        return ""
+
+    def follow(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(download, follow)
+    hangs.set()
+
+
+def test_what_the_hub_refuses_comes_as_it_does_without_a_follower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, dry_run: bool = False, **__: Any) -> str:
+        if dry_run:
+            raise DryRunError("no hub")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(BadCheckpoint, match="No space left"):
+        find_checkpoint("2B", follow=lambda done, total: None)
+
+
+def test_bars_of_files_are_not_bytes_and_the_one_ahead_counts() -> None:
+    tally = Tally()
+    tally.total = 100
+    files, received, written = (tally.make_bar(unit=unit) for unit in ("it", "B", "B"))
+    files.update(7)
+    assert tally.done == 0
+    received.update(30)
+    written.update(20)
+    assert tally.done == 30
+    written.update(90)
+    assert tally.done == 100  # the client may count a part twice when it tries again
+
+
+def test_sizes_that_are_not_known_count_nothing() -> None:
+    files = [
+        SimpleNamespace(file_size=size, will_download=comes)
+        for size, comes in ((5, True), (None, True), (7, False))
+    ]
+    told: list[int] = []
+
+    def download(dry_run: bool = False, **_: Any) -> Any:
+        if not dry_run:
+            wait_until(lambda: told and told[-1])
+        return files if dry_run else "folder"
+
+    assert fetch(download, lambda done, total: told.append(total)).result() == "folder"
+    assert told[-1] == 5
