@@ -20,6 +20,7 @@ from backend.engine import State, Status
 from backend.errors import EngineError, EngineFailed
 from backend.local.faults import explain_loading, explain_preparing
 from backend.local.preparation import prepare
+from backend.local.stages import Report
 from backend.local.stopping import Stopped
 from backend.local.waiting import Ticket, WaitingLine
 from backend.local.worker import Model, Worker
@@ -30,7 +31,7 @@ from backend.stream import AnswerStream
 PREPARING_THREADS = 2
 
 Open = Callable[[Settings], Composer]
-Load = Callable[[Settings, Composer, Callable[[float], None]], Model]
+Load = Callable[[Settings, Composer, Report], Model]
 
 
 def open_checkpoint(settings: Settings) -> Composer:
@@ -39,9 +40,7 @@ def open_checkpoint(settings: Settings) -> Composer:
     return open_composer(folder, settings, name_of(settings.model))
 
 
-def load_checkpoint(
-    settings: Settings, composer: Composer, report: Callable[[float], None]
-) -> Model:
+def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> Model:
     """The model itself. Imports torch, so only the worker's thread calls it."""
     from backend.local.load import load_checkpoint as load
 
@@ -59,7 +58,7 @@ class LocalEngine:
         self._load = load
         self._open = open_
         self._line = WaitingLine(settings.max_queue)
-        self._status = Status(State.LOADING, settings.model)
+        self._status = Status(State.LOADING, name_of(settings.model))
         self._failure: EngineError | None = None
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -122,6 +121,7 @@ class LocalEngine:
             self._status,
             state=State.READY,
             share=1.0,
+            doing="",
             device=model.device,
             precision=model.precision,
             attention=model.attention,
@@ -132,22 +132,22 @@ class LocalEngine:
 
     def _get_ready(self) -> Model:
         composer = self._open(self._settings)
-        self._report(0.0)
+        self._report(0.0, "")
         self._status = replace(self._status, model=composer.facts.name)
         self.composer = composer
         for number in range(PREPARING_THREADS):
             self._spawn(f"preparing-{number}", lambda: self._prepare(composer))
         return self._load(self._settings, composer, self._report)
 
-    def _report(self, share: float) -> None:
+    def _report(self, share: float, doing: str = "placing") -> None:
         """The loading has come this far; raises `Stopped` when it is not wanted any more."""
         if self._closing.is_set():
             raise Stopped
-        self._status = replace(self._status, share=share)
+        self._status = replace(self._status, share=share, doing=doing)
 
     def _fail(self, failure: EngineError) -> None:
         self._failure = failure
-        self._status = replace(self._status, state=State.FAILED, reason=str(failure))
+        self._status = replace(self._status, state=State.FAILED, reason=str(failure), doing="")
         for ticket in self._line.shut():
             ticket.stream.finish(error=copy(failure))
 

@@ -29,12 +29,12 @@ from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
 from backend.local.quantization import configure
+from backend.local.stages import Report, Share, Stages
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 
-Report = Callable[[float], None]
 # transformers keeps its progress hook and its weight mappings per process, not per load.
 LOADING = threading.Lock()
 PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
@@ -48,15 +48,16 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     """
     facts = composer.facts
     choices = decide(settings, read_shape(facts.folder, facts.name), find_machine())
-    folder = find_checkpoint(settings.model, settings.revision)
+    stages = Stages(report)
+    folder = find_checkpoint(settings.model, settings.revision, follow=stages.follow)
     if choices.on_processor:
         spare_a_core()
-    network = load_network(folder, facts.layout, composer.tokens, choices.placement, report)
+    network = load_network(folder, facts.layout, composer.tokens, choices.placement, stages.place)
     return LocalModel(network, facts, composer.tokens, partial(refuse_question, choices.plan))
 
 
 def load_network(
-    folder: Path, layout: Layout, tokens: Tokens, placement: Placement, report: Report
+    folder: Path, layout: Layout, tokens: Tokens, placement: Placement, report: Share
 ) -> InternVLForConditionalGeneration:
     """The network of a checkpoint in either layout, in evaluation mode."""
     with LOADING, progress_told_to(report), ExitStack() as kept:
@@ -107,7 +108,7 @@ def spare_a_core() -> None:
 
 
 @contextmanager
-def progress_told_to(report: Report) -> Iterator[None]:
+def progress_told_to(report: Share) -> Iterator[None]:
     """Have transformers tell `report` the share of placed weights instead of drawing bars."""
 
     def follow(draw: Callable[..., Any], args: tuple[Any, ...], choices: dict[str, Any]) -> Any:
@@ -122,7 +123,7 @@ def progress_told_to(report: Report) -> Iterator[None]:
         transformers_logging.set_tqdm_hook(previous)
 
 
-def _counted(items: Iterable[Any], report: Report) -> Iterator[Any]:
+def _counted(items: Iterable[Any], report: Share) -> Iterator[Any]:
     listed = list(items)
     for done, item in enumerate(listed):
         report(done / len(listed))
