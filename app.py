@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from backend.engine import Engine
 from backend.settings import Settings
@@ -18,6 +19,10 @@ from terminal.border import close_soon, leave, run_guarded, set_up_log
 from terminal.hosting import settle_model, words_of_host
 from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
+
+if TYPE_CHECKING:
+    from backend.local.engine import LocalEngine
+    from backend.remote.engine import RemoteEngine
 
 
 def main(words: Sequence[str]) -> int:
@@ -43,7 +48,7 @@ def run(words: Sequence[str]) -> int:
 
 def settled(command: Command) -> Command:
     """The command with the model that it means on this machine."""
-    if isinstance(command, MakePlan):
+    if isinstance(command, MakePlan) or command.settings.remote:
         return command
     return replace(command, settings=settle_model(command.settings))
 
@@ -56,11 +61,10 @@ def serve(command: Serve) -> int:
     settings = replace(command.settings, port=free_port(command.settings))
     with own_folder():
         # Before signals are merely noted: a Ctrl-C during these imports ends them at once.
-        from backend.local.engine import LocalEngine
+        engine = make_engine(settings)
         from ui import build_page, launch_options
 
         with Interruption() as interruption:
-            engine = LocalEngine(settings)
             page = build_page(engine, lambda: engine.composer, settings)
             _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
             engine.start()
@@ -83,10 +87,13 @@ def preview(command: Ask) -> int:
 def answer(command: Ask) -> int:
     """A conversation in the terminal, once all is checked that needs no model."""
     from terminal.ask import ask
-    from terminal.dry_run import check
+    from terminal.dry_run import check, check_kinds
 
     set_up_log(command.verbose, logging.CRITICAL)
-    check(command)
+    if command.settings.remote:
+        check_kinds(command.turns)
+    else:
+        check(command)
     with running_engine(command.settings) as (engine, interruption):
         return ask(command, engine, interruption)
 
@@ -101,13 +108,22 @@ def answer_all(command: Batch) -> int:
         return answer_rows(command, engine, interruption)
 
 
+def make_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
+    """The engine of this process, or the one elsewhere; neither has begun to work."""
+    if settings.remote:
+        from backend.remote.engine import RemoteEngine
+
+        return RemoteEngine(settings)
+    from backend.local.engine import LocalEngine
+
+    return LocalEngine(settings)
+
+
 @contextmanager
 def running_engine(settings: Settings) -> Iterator[tuple[Engine, Interruption]]:
     """An engine for the terminal, loading in its own thread, and ended with the block."""
-    from backend.local.engine import LocalEngine
-
     with Interruption() as interruption:
-        engine = LocalEngine(settings)
+        engine = make_engine(settings)
         engine.start()
         try:
             yield engine, interruption

@@ -38,7 +38,15 @@ class Settings:
     context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
     strategy: str = "balanced"
     offload: bool = False  # what does not fit may lie off the device that computes
+    engines: tuple[str, ...] = ()  # addresses of engines elsewhere; none and no list: the local one
+    engines_file: str | None = None  # that lists such addresses, and may change
+    api_key_file: str | None = None  # that holds the key those engines want; never the key itself
     root_path: str = ""  # where a proxy serves the page: "/chat" or "https://host/chat"
+
+    @property
+    def remote(self) -> bool:
+        """Whether engines elsewhere answer."""
+        return bool(self.engines or self.engines_file)
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)

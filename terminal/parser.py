@@ -122,6 +122,7 @@ def add_loading_options(parser: Parser) -> None:
 def read_settings(chosen: argparse.Namespace) -> Settings:
     """The settings that `chosen` tells, the defaults of others; what else it holds is not ours."""
     told = {field.name: getattr(chosen, field.name, None) for field in fields(Settings)}
+    told["engines"] = tuple(told["engines"] or ())
     return Settings(**{name: value for name, value in told.items() if value is not None})
 
 

@@ -6,8 +6,14 @@ Fetches nothing. The hub's client reads HF_TOKEN, HF_HOME and HF_HUB_OFFLINE its
 import shutil
 from pathlib import Path
 
-from backend.checkpoint.find import check_weights, repository_of
+from backend.checkpoint.find import (
+    BUNDLED_FOLDER,
+    SMALL_FILES,
+    check_weights,
+    repository_of,
+)
 from backend.errors import BadCheckpoint
+from backend.settings import BUNDLED
 
 PATIENCE_S = 5.0
 
@@ -51,3 +57,22 @@ def _repository(model: str) -> str:
     if repository is None:
         raise ValueError(f"{model} is not on the hub")
     return repository
+
+
+def find_facts_here(model: str) -> Path | None:
+    """The folder with the small files of `model`, if they are on this machine; fetches nothing."""
+    folder = BUNDLED_FOLDER if model == BUNDLED else Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    repository = repository_of(model)
+    if repository is None:
+        return None
+    # Imported here: only engines elsewhere name what may or may not be here.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        kept = snapshot_download(repository, allow_patterns=[*SMALL_FILES], local_files_only=True)
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    return Path(kept) if (Path(kept) / "config.json").is_file() else None

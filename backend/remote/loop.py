@@ -1,0 +1,44 @@
+"""A thread with an event loop in it, for everything that waits for the network."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+
+class Loop:
+    """Runs coroutines handed over from any thread; those handed over early wait for `start`."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin. Call once."""
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> "Future[None]":
+        """Have `work` done; cancelling the future cancels it there."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Cancel everything and wait until it has ended."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.ident is None:
+            self._thread.start()  # what was handed over before a start is ended as well
+        self._thread.join()
+
+    def _run(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()

@@ -1,0 +1,49 @@
+"""Preparation: files are cut and the prompt is written and weighed, beside the event loop.
+
+What makes sense of the question alone is checked here, since two engines have no limits of their
+own: it must fit the context, and leave room for an answer.
+"""
+
+from dataclasses import dataclass
+
+from backend.conversation import Attachment
+from backend.errors import EngineError
+from backend.media.stopping import Stopped
+from backend.prompt.budget import Budget, room_for_answer
+from backend.prompt.compose import Composer
+from backend.remote.pictures import Pictures
+from backend.remote.wire import Order, read_messages
+from backend.stream import AnswerStream
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What any engine can be asked, and what it takes of the context."""
+
+    order: Order
+    budget: Budget
+
+
+def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Prepared:
+    """Write the stream's request as messages, until it is closed.
+
+    Raises `BadInput` for what cannot be read or does not fit, and `Stopped`.
+    """
+
+    def stopped() -> bool:
+        return stream.closed
+
+    conversation, sampling = stream.request.conversation, stream.request.sampling
+    prompt = composer.compose(conversation, stopped)
+    room = room_for_answer(prompt.budget, sampling.max_new_tokens)
+    sent = [one for file in prompt.attachments for one in pictures.of(file, stopped)]
+    messages = read_messages(composer.pieces(conversation, stopped), sent)
+    return Prepared(Order(messages, sampling, room, composer.facts.max_tiles), prompt.budget)
+
+
+def make_ready(pictures: Pictures, file: Attachment) -> None:
+    """Cut a file that may be asked about; what is wrong with it is told when it is."""
+    try:
+        pictures.of(file)
+    except (EngineError, Stopped):
+        return
