@@ -62,17 +62,21 @@ def serve(command: Serve) -> int:
     with own_folder():
         # Before signals are merely noted: a Ctrl-C during these imports ends them at once.
         engine = make_engine(settings)
+        from door import open_door
         from ui import build_page, launch_options
 
         with Interruption() as interruption:
-            page = build_page(engine, lambda: engine.composer, settings)
-            _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(settings))
+            door = open_door(engine, lambda: engine.composer, settings)
+            page = build_page(door.engine, lambda: engine.composer, settings)
+            options = launch_options(settings, door.around)
+            _, address, _ = page.launch(prevent_thread_lock=True, **options)
             engine.start()
             wait(interruption, address, engine.status)
             close_soon(engine)
             # An open tab would hold its connection for ever, and that it breaks off is no fault.
             page.server.force_exit = logging.getLogger("uvicorn.error").disabled = True
             page.close(verbose=False)
+            door.close()
     return 0
 
 

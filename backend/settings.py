@@ -4,7 +4,7 @@ Knows no parser and no environment: `terminal.arguments` fills it in.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.conversation import MOST_FRAMES, check_range
 from backend.errors import BadSetting
@@ -42,6 +42,8 @@ class Settings:
     engines_file: str | None = None  # that lists such addresses, and may change
     api_key_file: str | None = None  # that holds the key those engines want; never the key itself
     root_path: str = ""  # where a proxy serves the page: "/chat" or "https://host/chat"
+    door_keys: tuple[str, ...] = field(default=(), repr=False)  # of programs; none: any may ask
+    allow_picture_urls: bool = False  # whether programs may name pictures on the internet
 
     @property
     def remote(self) -> bool:

@@ -20,6 +20,7 @@ from backend.conversation import (
 )
 from backend.errors import BadQuestion
 from backend.settings import Settings
+from terminal.door import add_door_options
 from terminal.engines import add_engine_options
 from terminal.files import read_file_word, with_defaults
 from terminal.parser import (
@@ -143,6 +144,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     page.value("--root-path", DEFAULTS.root_path, ROOT_PATH_HELP)
     page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")
+    add_door_options(parser)
     add_engine_options(parser)
     add_model_options(parser)
     add_loading_options(parser)

@@ -14,7 +14,7 @@ INTERFACE = {"backend"}
 READING = {"backend.media", "backend.checkpoint", "backend.prompt"}
 MAY_IMPORT = {
     "app": {"ui", "terminal", "door", "backend.local", "backend.remote"} | INTERFACE | READING,
-    "door": {"fastapi", "starlette", "pydantic", "prometheus_client"} | INTERFACE | READING,
+    "door": {"starlette", "pydantic", "httpx"} | INTERFACE | READING,
     "ui": {"gradio", "PIL", "starlette"} | INTERFACE | READING,
     "terminal": INTERFACE | READING | {"backend.planner"},
     "backend": set(),

@@ -11,8 +11,8 @@ from ui.look import LOGO, STYLE, make_theme, read_head
 MOST_FILE = "500mb"
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments for `launch()` of the page (names of Gradio 6.31)."""
+def launch_options(settings: Settings, *around: Middleware) -> dict[str, Any]:
+    """Arguments for `launch()` of the page (names of Gradio 6.31); `around` goes around it all."""
     return {
         "server_name": settings.host,
         "server_port": settings.port or None,
@@ -25,7 +25,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": MOST_FILE,
         "max_threads": 40,
         "state_session_capacity": 200,
-        "app_kwargs": {"middleware": [Middleware(Guard)]},
+        "app_kwargs": {"middleware": [*around, Middleware(Guard)]},
         "allowed_paths": [],
         "show_error": False,
         "share": False,
