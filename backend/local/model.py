@@ -6,13 +6,14 @@ and files only as tiles.
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     InternVLForConditionalGeneration,
     LogitsProcessorList,
@@ -23,17 +24,22 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokenizer import Tokens
 from backend.conversation import End, Sampling
-from backend.errors import EngineFailed
+from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe
+from backend.local.faults import is_out_of_memory
+from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
-from backend.local.preparation import Prepared
+from backend.local.memory.prefix import Reading
+from backend.local.preparation import Cut, Prepared
 from backend.local.quantization import quantization_of
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer
+from backend.planner.costs import Quantization
 from backend.stream import AnswerStream
 
-FEATURE_BYTES = 256 << 20  # of pictures: 140 tiles of the 8B, 550 of the 1B
+KEPT_BYTES = 1 << 30
+FEATURES_SHARE = 4  # a tile's features take 1/28 of its keys and values (8B)
 
 
 class LocalModel:
@@ -45,8 +51,12 @@ class LocalModel:
         facts: Facts,
         tokens: Tokens,
         refuse: Callable[[Prepared], None] = lambda prepared: None,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        """`refuse` raises for a question that the devices have no room for."""
+        """`refuse` raises `OutOfMemory` for a question that the devices have no room for.
+
+        At most `kept_bytes` of what was computed are kept for later questions.
+        """
         self.device = describe(places_of(network))
         self.precision = precision_of(network)
         self.attention = str(network.config._attn_implementation)
@@ -56,7 +66,9 @@ class LocalModel:
         embeddings: Any = network.get_input_embeddings()
         self._device: torch.device = embeddings.weight.device
         self._refuse = refuse
-        self.features = Features(self._encode, FEATURE_BYTES)
+        features = kept_bytes // FEATURES_SHARE
+        self.features = Features(self._encode, features)
+        self.caches = Caches(kept_bytes - features if exact(network) else 0)
         self._facts = facts
         self._table = ByteTable(tokens)
         self._alone = threading.Lock()
@@ -72,8 +84,6 @@ class LocalModel:
             raise AssertionError("two generations at once on one model")
         self._stream = stream
         try:
-            # Only now is the room known: answers before this one have left it.
-            self._refuse(prepared)
             with torch.inference_mode():
                 return self._generate(prepared, stream)
         finally:
@@ -91,27 +101,88 @@ class LocalModel:
         torch.ones(1, device=device).add_(1).item()
 
     def _generate(self, prepared: Prepared, stream: AnswerStream) -> End:
-        sampling = stream.request.sampling
-        ids = torch.tensor([prepared.prompt.ids], device=self._device)
+        reading = self._read(prepared)
+        start = self._start(prepared, reading)
+        budget = prepared.prompt.budget
+        stream.begin(budget.total, budget.visual, start.tokens)
         streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids)
+        try:
+            self._write(prepared, start, reading, streamer)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):  # nobody knows how much room is wanting
+                start.cache.layers.clear()
+                self.caches.clear()
+                self.features.clear()
+            raise
+        finally:
+            self.caches.keep(reading.followed_by(streamer.taken), start.cache)
+        return streamer.end_reason
+
+    def _write(
+        self, prepared: Prepared, start: Start, reading: Reading, streamer: AnswerStreamer
+    ) -> None:
+        """Read what `start` does not hold, and write the answer."""
+        sampling = streamer.request.sampling
+        ids = torch.from_numpy(reading.ids)[None].to(self._device)
+        features = self._see(prepared.cuts, reading, start.tokens)
         if sampling.temperature > 0:
             seed(sampling.seed)
         self._network.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
+            cache=start.cache,
             generation_config=self._configure(sampling, prepared.room),
             logits_processor=penalise(sampling, ids.shape[1]),
             streamer=streamer,
-            **self._see(prepared),
+            **features,
         )
-        return streamer.end_reason
 
-    def _see(self, prepared: Prepared) -> dict[str, Any]:
-        """Features of all tiles as `generate` takes them; nothing for a conversation of text."""
-        if not prepared.cuts:
+    def _read(self, prepared: Prepared) -> Reading:
+        """What the model is to read, tile by tile."""
+        return Reading(
+            np.array(prepared.prompt.ids, np.int64),
+            tuple((cut.key, tile) for cut in prepared.cuts for tile in range(len(cut.tiles))),
+            self._network.config.image_token_id,
+            self._facts.tokens_per_tile,
+        )
+
+    def _start(self, prepared: Prepared, reading: Reading) -> Start:
+        """The best kept cache, or a new one. What is kept yields to the question's own room."""
+        start = self.caches.start(reading)
+        # Only now is the room known: answers before this one have left it.
+        while (refusal := self._refusal(prepared)) and self._forget_some():
+            pass
+        if refusal and start:
+            start, refusal = None, self._refusal(prepared)
+        if refusal:
+            raise refusal
+        config = self._network.config.get_text_config(decoder=True)
+        return start or Start(DynamicCache(config=config), 0)
+
+    def _refusal(self, prepared: Prepared) -> OutOfMemory | None:
+        try:
+            self._refuse(prepared)
+        except OutOfMemory as refusal:
+            return refusal
+        return None
+
+    def _forget_some(self) -> bool:
+        """Free the cache used longest ago, else all features; false if nothing is kept."""
+        if self.caches.forget_oldest():
+            return True
+        kept = self.features.nbytes
+        self.features.clear()
+        return kept > 0
+
+    def _see(self, cuts: Sequence[Cut], reading: Reading, start: int) -> dict[str, Any]:
+        """Features of the tiles from token `start` on, as `generate` takes them."""
+        unseen, tiles = list(cuts), reading.tiles_before(start)
+        while unseen and tiles >= len(unseen[0].tiles):
+            tiles -= len(unseen.pop(0).tiles)
+        if not unseen:
             return {}
-        features = self.features.of(prepared.cuts)  # [tiles, tokens per tile, width]
-        places = prepared.prompt.ids.count(self._network.config.image_token_id)
+        features = self.features.of(unseen)[tiles:]  # [tiles, tokens per tile, width]
+        places = int(np.count_nonzero(reading.ids[start:] == reading.place))
         if places != features.shape[0] * features.shape[1]:
             raise EngineFailed(
                 f"The prompt has {places} places for {features.shape[0]} tiles of "
@@ -181,6 +252,15 @@ def seed(value: int | None) -> None:
         torch.seed()
     else:
         torch.manual_seed(value)
+
+
+def exact(network: InternVLForConditionalGeneration) -> bool:
+    """Whether tokens read in two goes come out as in one.
+
+    LLM.int8() picks the columns that it multiplies in full from all rows at once
+    (arXiv:2208.07339), so that what is read together changes every row.
+    """
+    return quantization_of(network) is not Quantization.INT8
 
 
 def places_of(network: InternVLForConditionalGeneration) -> set[int | str]:

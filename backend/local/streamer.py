@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import TextIteratorStreamer
 
-from backend.conversation import End
+from backend.conversation import End, Request
 from backend.local.decoding import ByteTable, TextDecoder
 from backend.local.stopping import Stopped
 from backend.stream import AnswerStream
@@ -26,6 +26,12 @@ class AnswerStreamer(TextIteratorStreamer):
         self._decoder = TextDecoder(table)
         self._eos = frozenset(eos)
         self.end_reason = End.LENGTH
+        self.taken: list[int] = []  # every token, those that end the answer included
+
+    @property
+    def request(self) -> Request:
+        """What is being answered."""
+        return self._stream.request
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt, [1, length], or the next token, [1]; raises `Stopped` when closed."""
@@ -35,6 +41,7 @@ class AnswerStreamer(TextIteratorStreamer):
             self.next_tokens_are_prompt = False
             return
         (token,) = value.tolist()
+        self.taken.append(token)
         if token in self._eos:
             self.end_reason = End.EOS
         else:

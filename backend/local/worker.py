@@ -24,7 +24,7 @@ class Model(Protocol):
     attention: str
 
     def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
-        """Write the answer into `stream`; raises `Stopped` soon after that is closed."""
+        """Begin `stream` and write the answer into it; raises `Stopped` soon after it is closed."""
         ...
 
     def recover(self) -> None:
@@ -51,7 +51,6 @@ class Worker:
     def _serve(self, ticket: Ticket) -> EngineError | None:
         prepared, ticket.prepared = ticket.prepared, None
         assert prepared is not None, "the line gave out a request that is not prepared"
-        ticket.stream.begin(prepared.prompt.budget.total, prepared.prompt.visual_tokens)
         outcome = self._attempt(prepared, ticket.stream)
         if isinstance(outcome, End):
             ticket.stream.finish(outcome)

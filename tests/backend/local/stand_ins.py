@@ -48,6 +48,7 @@ class ScriptedModel:
         self.threads.add(threading.current_thread().name)
         self._count(1)
         try:
+            stream.begin(prepared.prompt.budget.total, prepared.prompt.visual_tokens)
             return self._answer(stream)
         finally:
             self._count(-1)

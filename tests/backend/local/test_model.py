@@ -57,6 +57,12 @@ def model(network: Any, composer: Composer) -> LocalModel:
 
 
 @pytest.fixture(scope="module")
+def cold(network: Any, composer: Composer) -> LocalModel:
+    """The same network, which keeps nothing for later."""
+    return LocalModel(network, composer.facts, composer.tokens, kept_bytes=0)
+
+
+@pytest.fixture(scope="module")
 def endless(network: Any, composer: Composer) -> LocalModel:
     """The same network, which never thinks that it is done."""
     return LocalModel(network, replace(composer.facts, eos_token_ids=()), composer.tokens)
@@ -100,7 +106,6 @@ def request(question: str, *files: Attachment, session: str = "", **sampling: An
 def answer(model: LocalModel, composer: Composer, asked: Request) -> tuple[AnswerStream, Prepared]:
     stream = AnswerStream(asked)
     prepared = prepare(composer, stream)
-    stream.begin(prepared.prompt.budget.total, prepared.prompt.visual_tokens)
     stream.finish(model.answer(prepared, stream))
     return stream, prepared
 
@@ -257,14 +262,13 @@ def test_nothing_is_warned_about(
 
 @pytest.mark.parametrize("tower", ["vision", "language"])
 def test_stop_in_prefill_ends_it_before_the_next_layer(
-    model: LocalModel, network: Any, composer: Composer, hooked: Any, tower: str
+    cold: LocalModel, network: Any, composer: Composer, hooked: Any, tower: str
 ) -> None:
     layers = (
         network.model.vision_tower.encoder.layer
         if tower == "vision"
         else network.model.language_model.layers
     )
-    model.features.clear()
     stream = AnswerStream(request("What do you see?", PICTURE))
     prepared = prepare(composer, stream)
     reached: list[int] = []
@@ -272,7 +276,7 @@ def test_stop_in_prefill_ends_it_before_the_next_layer(
     for number, layer in enumerate(layers):
         hooked(layer, lambda number=number: reached.append(number))
     with pytest.raises(Stopped):
-        model.answer(prepared, stream)
+        cold.answer(prepared, stream)
     assert reached == [0, 1, 2]
     assert stream.token_ids == ()
 
@@ -334,9 +338,9 @@ def test_an_exception_in_the_network_is_told_and_the_next_answer_is_right(
 
 
 def test_out_of_memory_is_told_with_its_tiles_and_leaves_no_tensor(
-    engine: LocalEngine, model: LocalModel, network: Any
+    cold: LocalModel, composer: Composer, network: Any
 ) -> None:
-    model.features.clear()
+    engine = next(serving(cold, composer))
     seen: list[weakref.ref[torch.Tensor]] = []
 
     def evil(layer: Any, taken: tuple[torch.Tensor, ...]) -> None:
@@ -350,6 +354,7 @@ def test_out_of_memory_is_told_with_its_tiles_and_leaves_no_tensor(
     assert "".join(engine.stream(request("Hello!", PICTURE)))
     assert seen[0]() is None
     handle.remove()
+    engine.close()
 
 
 def test_sessions_at_once_get_the_answers_they_get_alone(
