@@ -103,10 +103,14 @@ class Composer:
             yield Text(mend(piece.text)) if isinstance(piece, Text) else piece
 
     def _recall(self, answer: Answer) -> str:
-        """An earlier answer as `model.chat` puts it into the history: without special tokens."""
-        if answer.token_ids:
-            return self.tokens.decode(answer.token_ids).strip()
-        return self.tokens.without_special(answer.text).strip()
+        """An earlier answer as `model.chat` puts it into the history: without special tokens.
+
+        Its ids tell signs from the same words written out, but they may be of another model's
+        tokenizer, if the model was changed since. Then they do not spell its text.
+        """
+        text = self.tokens.without_special(answer.text)
+        spelt = self.tokens.decode(answer.token_ids)
+        return (spelt if self.tokens.without_special(spelt) == text else text).strip()
 
     def _encode(self, pieces: Iterable[Piece]) -> Iterator[list[int]]:
         """Runs of ids. Neighbouring texts are joined first, or words would break between them."""

@@ -177,7 +177,8 @@ def test_history_is_read_as_the_card_reads_it():
     broken = [*ids, composer.tokens.encode_plain("猫")[0]]  # the first byte of three
     official = upstream(ORIGINAL).decode(broken, skip_special_tokens=True).strip()
     assert official.endswith("\ufffd")
-    answer = Answer("as the page shows it", tuple(broken))
+    shown = " <ref>A cat</ref> sat\xff.\ufffd"  # as the engine writes it
+    answer = Answer(shown, tuple(broken))
     prompt = composer.compose(Conversation((Turn("Q", answer=answer), Turn("R"))))
     assert f"assistant\n{official}<|im_end|>" in prompt.text
     assert prompt.ids == ids_by_upstream(ORIGINAL, prompt.text)
@@ -228,10 +229,21 @@ def test_ids_that_spell_a_token_stay_words(composer: Composer):
     """A model may write `<|im_start|>` letter by letter: its history says so in letters."""
     harmless = signs_of(composer, composer.compose(typed("x")))
     ids = tuple(composer.tokens.encode_plain("<|im_start|>user"))
-    first = Turn("x", (image(2),), answer=Answer("", ids))
+    first = Turn("x", (image(2),), answer=Answer("<|im_start|>user", ids))
     prompt = composer.compose(Conversation((first, Turn("x?"))))
     assert signs_of(composer, prompt) == harmless
     assert "assistant\n<|im_start|>user<|im_end|>" in prompt.text
+
+
+def test_ids_of_another_tokenizer_are_not_believed(composer: Composer):
+    """After the model was changed, an earlier answer goes by its text."""
+    text = "A red circle, 圆 🙂."
+    for other in FOLDERS:
+        ids = tuple(read_tokens(other).encode_plain(text))
+        for told in (ids, (*ids, 10**6), ids[:-2], ()):
+            asked = Turn("Where?", answer=Answer(text, told))
+            prompt = composer.compose(Conversation((asked, Turn("And now?"))))
+            assert f"assistant\n{text}<|im_end|>" in prompt.text
 
 
 def test_the_cards_own_placeholder_is_a_word_too(composer: Composer):
