@@ -114,6 +114,8 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _require_folder(model: str, folder: Path) -> None:
+    if not model.strip():
+        raise BadCheckpoint("No model is named.", f"Give a size as 2B, a folder, or {BUNDLED}.")
     if folder.is_dir():
         if any(folder.iterdir()):
             return

@@ -154,6 +154,11 @@ def test_an_unknown_name_is_answered_with_all_names():
     assert "Instruct" in error.value.advice
 
 
+def test_no_name_is_not_the_folder_at_hand():
+    with pytest.raises(BadCheckpoint, match="No model is named"):
+        find_checkpoint(" ", only_facts=True)
+
+
 def test_a_missing_folder_is_told(tmp_path: Path):
     with pytest.raises(BadCheckpoint, match="There is no folder"):
         find_checkpoint(str(tmp_path / "none"))
