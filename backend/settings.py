@@ -17,6 +17,7 @@ DTYPES = (AUTO, "bfloat16", "float16", "float32")
 ATTENTIONS = (AUTO, "sdpa", "flash_attention_2", "flash_attention_3", "eager")
 QUANTIZATIONS = ("int8", "nf4")
 STRATEGIES = ("balanced", "card", "single", "cpu")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LEAST_CONTEXT = 256  # tokens: the system prompt alone takes some fifty
 
 
@@ -27,6 +28,7 @@ class Settings:
     model: str = BUNDLED  # a size as "2B", "auto", a hub id, a folder, or what is in assets/
     host: str = "127.0.0.1"
     port: int = 7860
+    pick: bool | None = None  # whether the page may change the model; None: if nobody else is there
     max_queue: int = 16  # requests waiting at most, the running one not counted
     decoder: str = "av"
     frames: int = FRAMES
@@ -50,7 +52,19 @@ class Settings:
         """Whether engines elsewhere answer."""
         return bool(self.engines or self.engines_file)
 
+    @property
+    def may_pick(self) -> bool:
+        """Whether the page may change the model, which it does for everybody that it serves."""
+        alone = self.host in LOOPBACK and not self.root_path
+        return not self.remote and (alone if self.pick is None else self.pick)
+
     def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise BadSetting("No model is named.", f"Give a size as 2B, a folder, or {BUNDLED}.")
+        if self.pick and self.remote:
+            raise BadSetting(
+                "The page cannot change the model of an engine elsewhere.", "Leave --pick out."
+            )
         check_range("port", self.port, 0, 65_535)
         _check_root_path(self.root_path)
         check_range("queue length", self.max_queue, 1, 10_000)

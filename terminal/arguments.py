@@ -4,6 +4,7 @@ Reads no environment and imports nothing heavy: help and refusals come at once.
 """
 
 import argparse
+from argparse import BooleanOptionalAction
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from backend.conversation import (
     Turn,
     check_range,
 )
-from backend.errors import BadQuestion
+from backend.errors import BadQuestion, BadSetting
 from backend.settings import Settings
 from terminal.door import add_door_options
 from terminal.engines import add_engine_options
@@ -55,6 +56,9 @@ commands:
 The page opens at once and tells how far the model is. Ctrl-C or SIGTERM ends it cleanly.
 exit status: 0 ended, 2 bad input, 3 the app failed
 """
+PICK_HELP = """\
+let the page change the model, for everybody it serves (default: where only this machine can reach
+it: --host is 127.0.0.1 or localhost and there is no --root-path)"""
 ROOT_PATH_HELP = "where a proxy serves the page: /chat, or https://host/chat"
 ASK_DESCRIPTION = "Ask about pictures and videos; the answer is written as the model finds it."
 ASK_EPILOG = """\
@@ -142,6 +146,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     page.value("--host", DEFAULTS.host, "address to listen on; 0.0.0.0 lets other machines in")
     page.value("--port", DEFAULTS.port, "port to listen on; 0 takes a free one")
     page.value("--root-path", DEFAULTS.root_path, ROOT_PATH_HELP)
+    page.group.add_argument("--pick", action=BooleanOptionalAction, help=PICK_HELP)
     page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")
     add_door_options(parser)
@@ -249,4 +254,7 @@ def _turns(chosen: argparse.Namespace) -> tuple[Turn, ...]:
             continue
         file = with_defaults(step, chosen.max_tiles, chosen.frames, chosen.start_s, chosen.end_s)
         turns = (*turns[:-1], replace(turns[-1], attachments=(*turns[-1].attachments, file)))
+    kinds = {file.kind for turn in turns for file in turn.attachments}
+    if Kind.VIDEO not in kinds and (chosen.start_s is not None or chosen.end_s is not None):
+        raise BadSetting("--from and --to are of a video, and there is none.", "Name a --video.")
     return turns

@@ -34,8 +34,9 @@ class Notice:
 
 
 def loading_line(status: Status) -> str:
-    """How far the model is: `Loading bundled, 63 %`."""
-    return f"Loading {status.model}, {status.share:.0%}".replace("%", " %")
+    """How far the model is: `Loading 2B, 63 %: downloading 2.9 of 4.2 GB`."""
+    doing = f": {status.doing}" if status.doing else ""
+    return f"Loading {status.model}, {100 * status.share:.0f} %{doing}"
 
 
 def progress_line(progress: Progress) -> str:

@@ -63,16 +63,21 @@ def own_folder() -> Iterator[None]:
 
 
 def wait(interruption: Interruption, address: str, status: Callable[[], Status]) -> None:
-    """Say where the page is and how far the model is, until a signal comes."""
+    """Say where the page is and how far the model is, also a later one, until a signal comes."""
     print(f"The page is on {address}", flush=True)
     notice = Notice(sys.stderr)
-    while (now := status()).state is State.LOADING and not interruption.came:
-        notice.show(loading_line(now))
+    said = ""
+    while not interruption.came:
+        now = status()
+        if now.state is State.LOADING:
+            notice.show(loading_line(now))
+            said = ""
+        elif (outcome := _outcome(now)) != said:
+            notice.clear()
+            print(outcome, flush=True)
+            said = outcome
         interruption.wait(LOOK_S)
     notice.clear()
-    if not interruption.came:
-        print(_outcome(now), flush=True)
-    interruption.wait(None)
 
 
 def _outcome(status: Status) -> str:

@@ -31,6 +31,22 @@ def test_the_page_is_served_as_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        ("", True),
+        ("--host localhost", True),
+        ("--host 0.0.0.0", False),
+        ("--root-path /chat", False),  # behind a proxy, which serves others
+        ("--host 0.0.0.0 --pick", True),
+        ("--no-pick", False),
+        ("--engine http://127.0.0.1:1", False),
+    ],
+)
+def test_the_page_may_change_the_model_where_nobody_else_is_served(words: str, may: bool) -> None:
+    assert read_command(words.split()).settings.may_pick is may
+
+
 @pytest.mark.parametrize("command", ["", "ask Q"])
 def test_the_model_is_loaded_as_told(command: str) -> None:
     words = "--model 8B --revision v1 --dtype float16 --quantize nf4 --attention sdpa"
@@ -159,6 +175,11 @@ def test_words_that_are_no_command_end_with_one_line(
         (["ask", "Q", "--video", "b.mp4#from=nan"], "b.mp4"),
         (["ask", "Q", "--video", "b.mp4#from=2,to=1"], "b.mp4"),
         (["ask", "Q", "--video", "b.mp4", "--from", "-1"], "b.mp4"),
+        (["ask", "Q", "--image", "a.png", "--from", "1"], "--from and --to are of a video"),
+        (["ask", "Q", "--to", "0"], "--from and --to are of a video"),
+        (["ask", "Q", "--model", ""], "No model is named"),
+        (["--model", " "], "No model is named"),
+        (["--pick", "--engine", "http://127.0.0.1:1"], "elsewhere"),
         (["--port", "65536"], "port"),
         (["--max-queue", "0"], "queue"),
         (["--frames", "0"], "frames"),

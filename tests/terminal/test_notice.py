@@ -1,6 +1,7 @@
 """One line tells what happens, where somebody watches, and leaves nothing behind."""
 
 import io
+from dataclasses import replace
 
 from backend.engine import Progress, Stage, State, Status
 from terminal.notice import Notice, loading_line, progress_line
@@ -30,6 +31,9 @@ def test_nothing_is_written_where_nobody_watches() -> None:
 
 
 def test_lines_say_what_happens() -> None:
-    assert loading_line(Status(State.LOADING, "toy", share=0.634)) == "Loading toy, 63 %"
+    status = Status(State.LOADING, "toy", share=0.634)
+    assert loading_line(status) == "Loading toy, 63 %"
+    fetching = replace(status, doing="downloading 2.6 of 4.2 GB")
+    assert loading_line(fetching) == "Loading toy, 63 %: downloading 2.6 of 4.2 GB"
     assert progress_line(Progress(Stage.READING)) == "Reading …"
     assert progress_line(Progress(Stage.WRITING)) == ""

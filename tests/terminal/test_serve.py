@@ -6,11 +6,12 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backend.engine import State
+from backend.engine import State, Status
 from backend.errors import BadSetting
 from backend.settings import Settings
 from terminal.interruption import Interruption
@@ -69,6 +70,27 @@ def test_address_and_outcome_are_told_and_ctrl_c_ends_the_waiting(
     with Interruption() as interruption:
         wait(interruption, "http://127.0.0.1:1/", engine.status)
     assert capsys.readouterr().out == f"The page is on http://127.0.0.1:1/\n{line}\n"
+
+
+def test_a_model_that_is_chosen_later_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = FakeEngine("toy")
+    looks = 0
+
+    def status() -> Status:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            engine.now = replace(engine.now, model="2B", state=State.LOADING)
+        if looks == 5:
+            engine.become(State.FAILED, reason="No weights.")
+        if looks == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return engine.now
+
+    with Interruption() as interruption:
+        wait(interruption, "http://127.0.0.1:1/", status)
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.startswith("toy answers on cpu") and second == "2B cannot answer: No weights."
 
 
 @pytest.mark.parametrize("chosen", [True, False])
