@@ -9,6 +9,7 @@ from backend.conversation import Conversation
 from backend.engine import Engine, State
 from backend.errors import EngineError
 from backend.prompt.compose import Composer
+from ui.abilities import CONTROLS, grey
 from ui.choices import Choices, read_choices
 from ui.panels import draw_budget, draw_model, draw_notice
 from ui.sessions import Session, Sessions
@@ -80,7 +81,8 @@ class BoxHandlers:
             return draw_notice(error.cause, error.advice)
 
     def look(self, browser: gr.Request) -> list[Any]:
-        """How the model is now → model, tray, welcome, how soon to ask again; only what changed."""
+        """How the model is now → model, tray, welcome, how soon to ask again, the button for files
+        and every setting; only what changed."""
         session = self._session(browser)
         status = self._engine.status()
         line = draw_model(status)
@@ -88,6 +90,8 @@ class BoxHandlers:
         known = composer is not None
         news, first = line != session.said, known is not session.known
         session.said, session.known = line, known
+        other = status.unable != session.unable
+        session.unable = status.unable
         grown = composer is not None and look_again(session, composer.media)
         pause = READY_S if status.state is State.READY else LOADING_S
         return [
@@ -95,6 +99,7 @@ class BoxHandlers:
             draw_tray(session.drafts, session.cards) if grown else gr.skip(),
             self._welcome() if first else gr.skip(),
             gr.Timer(pause) if news else gr.skip(),
+            *(grey(status.unable) if other else [gr.skip()] * (1 + len(CONTROLS))),
         ]
 
     def _drafted(self, session: Session, choices: Choices) -> Conversation:

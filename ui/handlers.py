@@ -18,7 +18,7 @@ import gradio as gr
 
 from backend.conversation import Conversation, Request
 from backend.engine import Engine
-from backend.errors import BadQuestion, EngineError
+from backend.errors import BadQuestion, BrokenOff, EngineError
 from backend.prompt.compose import Composer
 from ui import words
 from ui.boxes_overlay import draw_overlay
@@ -98,7 +98,7 @@ class ChatHandlers:
             yield [gr.skip(), gr.skip()]
             return
         running.read = True
-        text, problem = "", ""
+        text, problem, broken_off = "", "", False
         try:
             async with aclosing(self._flushes(running)) as flushes:
                 async for written, progress in flushes:
@@ -107,12 +107,13 @@ class ChatHandlers:
             if not (text or running.finished):
                 problem = draw_notice(words.STOPPED_EARLY, words.STOPPED_EARLY_ADVICE)
         except EngineError as error:
-            problem = draw_notice(error.cause, error.advice, text)
+            broken_off = isinstance(error, BrokenOff)
+            problem = draw_notice(error.cause, error.advice, "" if broken_off else text)
         except Exception:  # the page's border: whatever broke, the question must not be lost
             logger.exception("answering failed")
             problem = draw_notice(words.BROKEN, words.BROKEN_ADVICE, text)
         finally:  # also when the tab was closed, which ends this at an await or a yield
-            session.end(running, text, problem)
+            session.end(running, text, problem, broken_off)
 
     def settle(self, browser: gr.Request) -> Values:
         """The page at rest: the answer in the chat, or what was asked back in the box."""

@@ -234,7 +234,7 @@ def wire_box(page: gr.Blocks, parts: Parts, box: BoxHandlers) -> None:
     parts.tray.input(box.choose, None, tray, **PRIVATE).then(**weigh)
     parts.tray.delete(box.remove, None, parts.tray, **PRIVATE).then(**weigh)
     gr.on([parts.question.input, *(part.change for part in parts.settings)], **weigh)
-    how = [parts.model, parts.tray, parts.welcome, parts.timer]
+    how = [parts.model, parts.tray, parts.welcome, parts.timer, parts.files, *parts.settings]
     parts.timer.tick(box.look, None, how, **PRIVATE)
     page.load(box.look, None, how, **PRIVATE)
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from backend.conversation import Answer, Attachment, Conversation, End, Request
-from backend.engine import Engine, Stage, Stream
+from backend.engine import Engine, Inability, Stage, Stream
 from ui.cards import Card, Draft, Overlay
 
 MOST_SESSIONS = 200  # the least recently used idle one is forgotten first
@@ -57,6 +57,7 @@ class Session:
     typed: str = ""
     said: str = ""  # the model's line as last shown
     known: bool | None = None  # whether the checkpoint's facts were when last asked
+    unable: tuple[Inability, ...] = ()  # what was greyed out when last asked
     running: Running | None = None
     outcome: Outcome | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,12 +91,16 @@ class Session:
             self.drafts = tuple(draft for draft in self.drafts if draft not in drafts)
             return True
 
-    def end(self, running: Running, text: str, problem: str) -> None:
-        """The stream of `running` is over: keep the answer, or else give back what was asked."""
+    def end(self, running: Running, text: str, problem: str, broken_off: bool = False) -> None:
+        """The stream of `running` is over: keep the answer, or else give back what was asked.
+
+        Of an answer that broke off the text stays: Retry asks again.
+        """
         running.stream.close()
         question = ""
-        if not problem and (text or running.finished):
-            answer = Answer(text, running.stream.token_ids, running.stream.statistics)
+        if (broken_off and text) or (not problem and (text or running.finished)):
+            cost = None if broken_off else running.stream.statistics
+            answer = Answer(text, running.stream.token_ids, cost)
             self.conversation = running.request.conversation.answered(answer)
         else:
             self.conversation = running.before

@@ -105,7 +105,10 @@ def budget_line(budget: Budget) -> str:
         )
         if number
     ]
-    tokens = f"{budget.visual:,} visual + {budget.text:,} text tokens of {budget.limit:,}"
+    text = f"{budget.text:,} text tokens"
+    if budget.estimated:
+        text = f"about {text} (an estimate: the engine's tokenizer is not known here)"
+    tokens = f"{budget.visual:,} visual + {text} of {budget.limit:,}"
     excess = "" if budget.fits else f": {OVER_BUDGET}. {budget.remedy}"
     return " · ".join([*parts, tokens]) + excess
 

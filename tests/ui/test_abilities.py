@@ -1,0 +1,82 @@
+"""What engines elsewhere bring to the page: greyed-out parts, broken-off answers, estimates."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from backend.engine import Inability
+from backend.errors import BrokenOff, EngineFailed
+from backend.prompt.budget import Budget
+from tests.ui.conftest import PANEL, Desk, texts
+from ui import words
+from ui.abilities import CONTROLS, grey
+from ui.box import BoxHandlers
+from ui.page import lay_out_settings
+
+
+def test_controls_stand_in_the_order_of_the_page() -> None:
+    async def lay_out() -> tuple[Any, ...]:
+        with gr.Blocks(analytics_enabled=False):
+            return lay_out_settings()
+
+    # Gradio makes event loops where none runs, and never closes them.
+    parts = asyncio.run(lay_out())
+    assert [part.info for part in parts] == [control.info for control in CONTROLS]
+    assert [part.value for part in parts] == [control.neutral for control in CONTROLS]
+    assert len(PANEL) == len(CONTROLS)
+
+
+def test_what_an_engine_cannot_do_is_greyed_out_with_the_reason_and_does_nothing() -> None:
+    files, *parts = grey((Inability("top_k", "It is not taken."),))
+    changed = dict(zip((control.what for control in CONTROLS), parts, strict=True))
+    assert files["interactive"]
+    assert changed["top_k"]["info"] == "It is not taken."
+    assert (changed["top_k"]["interactive"], changed["top_k"]["value"]) == (False, 0)
+    assert changed["top_p"]["interactive"] and "value" not in changed["top_p"]
+
+
+def test_an_engine_that_takes_no_pictures_gets_none() -> None:
+    assert not grey((Inability("image", "It is blind."),))[0]["interactive"]
+
+
+def test_a_look_greys_out_once_and_gives_back_what_another_engine_can(desk: Desk) -> None:
+    box = BoxHandlers(desk.engine, lambda: desk.composer, desk.sessions, lambda: "")
+    assert box.look(desk.browser())[4:] == [gr.skip()] * (1 + len(CONTROLS))
+    desk.engine.now = replace(desk.engine.now, unable=(Inability("seed", "No."),))
+    seed = [control.what for control in CONTROLS].index("seed")
+    assert box.look(desk.browser())[5 + seed]["interactive"] is False
+    assert box.look(desk.browser())[4:] == [gr.skip()] * (1 + len(CONTROLS))
+    desk.engine.now = replace(desk.engine.now, unable=())
+    assert box.look(desk.browser())[5 + seed]["interactive"] is True
+
+
+def test_of_an_answer_that_broke_off_the_text_stays_and_retry_asks_again(desk: Desk) -> None:
+    desk.engine.enqueue(["Once upon", BrokenOff("llm:1 broke off.", "Ask again.")])
+    shown = desk.converse("Tell a story.")
+    assert "llm:1 broke off." in shown["notice"] and "Once upon" in texts(shown["history"])
+    (turn,) = desk.session().conversation.turns
+    assert turn.answer is not None and turn.answer.text == "Once upon"
+    assert turn.answer.statistics is None
+    desk.chat.retry(desk.browser(), *PANEL.values())
+    desk.follow()
+    assert texts(desk.settle()["history"])[1] == "An answer."
+
+
+def test_an_answer_that_broke_off_before_a_word_gives_the_question_back(desk: Desk) -> None:
+    desk.engine.enqueue([BrokenOff("llm:1 broke off.", "Ask again.")])
+    assert desk.converse("Tell a story.")["question"] == "Tell a story."
+    assert desk.session().conversation.turns == ()
+
+
+def test_other_failures_still_give_the_question_back(desk: Desk) -> None:
+    desk.engine.enqueue(["Once upon", EngineFailed("It failed.", "Ask again.")])
+    shown = desk.converse("Tell a story.")
+    assert shown["question"] == "Tell a story." and "Once upon" in shown["notice"]
+
+
+def test_an_estimated_budget_says_so(desk: Desk) -> None:
+    budget = Budget(text=10, visual=256, limit=32_768, images=1, videos=0, tiles=1)
+    assert "estimate" not in words.budget_line(budget)
+    assert "about 10 text tokens (an estimate" in words.budget_line(replace(budget, estimated=True))
