@@ -11,7 +11,7 @@ import struct
 from functools import partial
 from pathlib import Path
 
-from backend.checkpoint.fetch import Follow, fetch
+from backend.checkpoint.fetch import Follow, Tally, fetch
 from backend.checkpoint.files import broken, read_json
 from backend.errors import BadCheckpoint, BadSetting
 from backend.settings import BUNDLED
@@ -24,6 +24,7 @@ VARIANTS = ("Instruct", "Pretrained")  # in the original layout only
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model")
+ALL_FILES = (*SMALL_FILES, "*.safetensors")
 INDEX = "model.safetensors.index.json"
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
@@ -135,11 +136,11 @@ def _fetch(repository: str, revision: str | None, only_facts: bool, follow: Foll
     # Imported here: the page of the bundled checkpoint starts without the hub's client.
     from huggingface_hub import errors, snapshot_download
 
-    patterns = [*SMALL_FILES] if only_facts else [*SMALL_FILES, "*.safetensors"]
+    patterns = [*(SMALL_FILES if only_facts else ALL_FILES)]
     download = partial(snapshot_download, repository, revision=revision, allow_patterns=patterns)
     followed = fetch(download, follow) if follow else None
     try:
-        return Path(followed.result() if followed else download())
+        return Path(followed.result() if followed else download(tqdm_class=Tally().make_bar))
     except errors.GatedRepoError as error:
         raise BadCheckpoint(
             f"{repository} is gated: its owner wants to know who downloads it.",

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from backend.checkpoint.find import (
+    ALL_FILES,
     BUNDLED_FOLDER,
     SMALL_FILES,
     check_weights,
@@ -24,7 +25,10 @@ def is_here(model: str) -> bool:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        check_weights(Path(snapshot_download(_repository(model), local_files_only=True)))
+        kept = snapshot_download(
+            _repository(model), allow_patterns=[*ALL_FILES], local_files_only=True
+        )
+        check_weights(Path(kept))
     except (BadCheckpoint, LocalEntryNotFoundError):
         return False
     return True

@@ -15,6 +15,7 @@ from huggingface_hub.errors import DryRunError
 
 from backend.checkpoint.fetch import Tally, fetch
 from backend.checkpoint.find import find_checkpoint
+from backend.checkpoint.reach import is_here
 from backend.errors import BadCheckpoint
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
 from tests.backend.checkpoint.scripted_hub import PIECE, ScriptedHub, serve
@@ -78,6 +79,17 @@ def test_what_is_here_is_not_told_again(hub: ScriptedHub) -> None:
     assert find_checkpoint("someone/model", follow=lambda *now: told.append(now)) == first
     assert set(told) == {(0, 0)}
     assert not any("/resolve/" in question for question in hub.asked[asked:])
+
+
+def test_what_was_fetched_counts_as_here_and_half_of_it_does_not(
+    hub: ScriptedHub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert not is_here("someone/model")
+    find_checkpoint("someone/model", only_facts=True)
+    assert not is_here("someone/model")
+    find_checkpoint("someone/model")
+    assert is_here("someone/model")
+    assert "Fetching" not in "".join(capfd.readouterr())
 
 
 def test_whoever_follows_may_leave_and_the_client_ends_soon_after(hub: ScriptedHub) -> None:
