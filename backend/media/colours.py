@@ -84,7 +84,7 @@ def _in_srgb(pixels: Image.Image, image: Image.Image) -> Image.Image:
             pass  # a profile that is damaged or of another colour space: every viewer ignores it
     if pixels.mode == "LAB":
         return _through(ImageCms.createProfile("LAB"), pixels)
-    return pixels.convert("RGB")
+    return pixels if pixels.mode == "RGB" else pixels.convert("RGB")  # which would copy
 
 
 def _through(profile: Any, pixels: Image.Image) -> Image.Image:

@@ -8,8 +8,6 @@ formats nobody asked for.
 """
 
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from backend.conversation import Kind
 from backend.errors import BadFile
 from backend.media.colours import as_seen, mend_transparency, unreadable_colours
 from backend.media.limits import MB, Limits
+from backend.media.quiet import Quiet
 from backend.media.recognise import ADD_AGAIN, AS_IMAGE, examine, status
 
 ORIENTATION = 0x0112  # the Exif tag
@@ -59,8 +58,7 @@ DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
-# Python's warning filters belong to the whole process: one thread at a time may change them.
-_QUIET = threading.Lock()
+_QUIET = Quiet()  # Pillow warns about Exif data and the like, of no use to anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,7 @@ def open_image(path: str, name: str, limits: Limits) -> Picture:
     if status(path, name).st_size > limits.image_bytes:
         raise BadFile(name, f"the file is larger than {limits.image_bytes // MB} MB.", AS_IMAGE)
     try:
-        with open(path, "rb") as file, _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about Exif data and the like, of no use to anybody
+        with open(path, "rb") as file, _QUIET:
             return _decode(file, found.format, name, limits)
     except MemoryError:
         raise BadFile(name, "there is no memory for this image.", "Make it smaller.") from None

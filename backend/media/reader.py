@@ -6,6 +6,8 @@ read only by asking `images` and `video`.
 """
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +27,7 @@ from backend.media.tiles import choose_grid, count_tiles, cut_tiles
 from backend.media.video import VideoIndex, cut_frames, index_video
 from backend.settings import FRAMES
 
+CORES = min(4, os.cpu_count() or 1)  # that resize pictures: a small pool for all of them
 KEPT_FACTS = 10_000  # files whose content and size are remembered; some hundred bytes each
 
 
@@ -114,6 +117,7 @@ class MediaReader:
         self._frames = frames
         self._decoder = decoder
         self._limits = limits
+        self._pool = ThreadPoolExecutor(CORES, "resize") if CORES > 1 else None
         self._contents: Shelf[bytes] = Shelf(KEPT_FACTS)
         self._images: Shelf[_Facts] = Shelf(KEPT_FACTS)
         self._videos: Shelf[VideoIndex] = Shelf(limits.index_bytes, lambda index: index.nbytes)
@@ -177,10 +181,11 @@ class MediaReader:
     def _decode(self, file: Attachment) -> tuple[_Facts, _Cut]:
         picture = open_image(file.path, file.name, self._limits)
         image = picture.image
-        tiles = cut_tiles(image, self._tiles_of(file), self._tile, self._thumbnail)
+        tiles = cut_tiles(image, self._tiles_of(file), self._tile, self._thumbnail, self._pool)
         tiles.setflags(write=False)
         facts = _Facts(image.width, image.height, picture.notice)
-        return facts, _Cut(tiles, (preview_of(image),))
+        whole = tiles[-1] if self._thumbnail or len(tiles) == 1 else None
+        return facts, _Cut(tiles, (preview_of(image, whole),))
 
     def _tiles_of(self, file: Attachment) -> int:
         return self._max_tiles if file.max_tiles is None else file.max_tiles

@@ -7,11 +7,15 @@ Source: `find_closest_aspect_ratio`, `dynamic_preprocess` and `build_transform` 
 model card; the tests compare with what that code gave.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from backend.media.resize import STRIP_ROWS, each, narrow, shorten, strips_of
 
 Grid = tuple[int, int]  # columns, rows
 
@@ -41,18 +45,52 @@ def count_tiles(grid: Grid, thumbnail: bool) -> int:
     return tiles + 1 if thumbnail and tiles > 1 else tiles
 
 
-def cut_tiles(image: Image.Image, max_tiles: int, tile: int, thumbnail: bool) -> NDArray[np.uint8]:
-    """An RGB image as tiles: uint8 [tiles, tile, tile, 3], row by row, the thumbnail last."""
-    columns, rows = choose_grid(image.width, image.height, max_tiles, tile)
-    resized = _resize(image, (columns * tile, rows * tile))
-    tiles = (
-        resized.reshape(rows, tile, columns, tile, 3)
-        .transpose(0, 2, 1, 3, 4)
-        .reshape(columns * rows, tile, tile, 3)
-    )
-    if count_tiles((columns, rows), thumbnail) == len(tiles):
-        return tiles
-    return np.concatenate([tiles, _resize(image, (tile, tile))[None]])
+def cut_tiles(
+    image: Image.Image, max_tiles: int, tile: int, thumbnail: bool, pool: Executor | None = None
+) -> NDArray[np.uint8]:
+    """An RGB image as tiles: uint8 [tiles, tile, tile, 3], row by row, the thumbnail last.
+
+    The work is shared among the threads of `pool`, which must not be running this itself.
+    """
+    grid = choose_grid(image.width, image.height, max_tiles, tile)
+    strips = strips_of(image, image.height if pool is None else STRIP_ROWS)
+    return cut_strips(strips, image.height, grid, tile, thumbnail, pool)
+
+
+def cut_strips(
+    strips: Iterable[Image.Image],
+    height: int,
+    grid: Grid,
+    tile: int,
+    thumbnail: bool,
+    pool: Executor | None = None,
+) -> NDArray[np.uint8]:
+    """Tiles of the RGB image of `height` rows that comes in strips from top to bottom."""
+    columns, rows = grid
+    tiles = np.empty((count_tiles(grid, thumbnail), tile, tile, 3), np.uint8)
+    cut = tiles[: columns * rows].reshape(rows, columns, tile, tile, 3)
+    whole = tiles[columns * rows :]  # the thumbnail, or nothing
+    wide, *small = narrow(strips, height, [columns * tile, tile][: 1 + len(whole)], pool)
+    parts = [_Part(wide, column * tile, cut[:, column]) for column in range(columns)]
+    parts += [_Part(image, 0, whole) for image in small]
+    for _ in each(pool, _fill, parts):
+        pass
+    return tiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Tiles that stand one below the other, and the image of which they are columns."""
+
+    image: Image.Image
+    left: int
+    tiles: NDArray[np.uint8]  # [rows, tile, tile, 3], to be filled
+
+
+def _fill(part: _Part) -> None:
+    rows, tile = part.tiles.shape[:2]
+    column = shorten(part.image, part.left, tile, rows * tile)
+    part.tiles[:] = np.asarray(column).reshape(part.tiles.shape)
 
 
 def normalise(
@@ -72,7 +110,3 @@ def _grids(max_tiles: int) -> list[Grid]:
         for columns in range(1, max_tiles + 1)
         for rows in range(1, max_tiles // columns + 1)
     ]
-
-
-def _resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
