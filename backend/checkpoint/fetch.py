@@ -86,7 +86,7 @@ def fetch(download: Callable[..., Any], follow: Follow) -> "Future[str]":
         while thread.is_alive():
             thread.join(LOOK_S)
             follow(tally.done, tally.total)
-    except BaseException:
+    except BaseException:  # whatever it is, nobody waits for the client any more
         tally.left = True
         raise
     return outcome

@@ -3,9 +3,11 @@
 Pure arithmetic on the seven sizes. Whether the files can be had is asked elsewhere.
 """
 
+from dataclasses import replace
+
 from backend.planner.costs import CONTEXT, Demand, Dtype, Precision, Quantization, choose_dtype
 from backend.planner.devices import Machine
-from backend.planner.plan import Strategy, plan_devices
+from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import Shape
 from backend.planner.sizes import SIZES
 from backend.settings import AUTO, Settings
@@ -32,13 +34,18 @@ def choose_sizes(settings: Settings, machine: Machine) -> tuple[Shape, ...]:
 
 def fits(shape: Shape, settings: Settings, machine: Machine) -> bool:
     """Whether a size has room here with the context, the precision and the split wanted."""
-    context = settings.context or min(CONTEXT, shape.context)
-    if context > shape.context:
+    if settings.context is not None and settings.context > shape.context:
         return False
+    return plan_wanted(shape, replace(settings, offload=False), machine).fits
+
+
+def plan_wanted(shape: Shape, settings: Settings, machine: Machine) -> Plan:
+    """Where a checkpoint would go with the context, the precision and the split wanted."""
+    context = settings.context or min(CONTEXT, shape.context)
     strategy = Strategy(settings.strategy)
     quantize = Quantization(settings.quantize) if settings.quantize else None
     on_gpus = machine.gpus and strategy is not Strategy.CPU
     memory = machine.cpu.free_bytes if machine.cpu and not on_gpus else None
     dtype = choose_dtype(shape, quantize, memory) if settings.dtype == AUTO else settings.dtype
     demand = Demand(shape, Precision(Dtype(dtype), quantize), context)
-    return plan_devices(demand, machine, strategy).fits
+    return plan_devices(demand, machine, strategy, settings.offload)

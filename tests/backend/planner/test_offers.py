@@ -1,0 +1,111 @@
+"""The menu of models: what each needs, whether it fits, and what would."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.offers import Offer
+from backend.planner import offers
+from backend.planner.costs import CONTEXT, Demand, Precision, Quantization
+from backend.planner.devices import CPU, GB, Device, Machine, in_gb, make_gpus
+from backend.planner.offers import Offers, compare, models_beside
+from backend.planner.plan import plan_devices
+from backend.planner.sizes import SIZES
+from backend.settings import Settings
+from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
+
+NAMES = ("bundled", "1B", "2B", "8B", "9B", "14B", "38B", "78B")
+GIVEN = Settings()
+TWO_CARDS = Machine(make_gpus(24, 24), Device(CPU, 64 * GB))
+
+
+def menu(
+    settings: Settings = GIVEN, machine: Machine = TWO_CARDS, quantize: str | None = None
+) -> dict[str, Offer]:
+    listed = Offers(settings, lambda: machine, here=lambda model: model == "1B").list(quantize)
+    return {offer.name: offer for offer in listed.offers}
+
+
+def test_the_bundled_one_and_the_seven_sizes_are_offered_in_order() -> None:
+    assert tuple(menu()) == NAMES
+    assert [offer.settings.model for offer in menu().values()] == list(NAMES)
+    assert Offers(Settings(), lambda: TWO_CARDS).list(None).machine == "2 × 24 GB"
+
+
+@pytest.mark.parametrize("quantize", [None, "int8", "nf4"])
+def test_needs_and_fits_are_the_planner_s(quantize: str | None) -> None:
+    offered = menu(quantize=quantize)
+    for shape in SIZES:
+        precision = Precision(quantize=Quantization(quantize) if quantize else None)
+        plan = plan_devices(Demand(shape, precision), TWO_CARDS)
+        assert offered[shape.name].needs == in_gb(plan.used_bytes)
+        assert offered[shape.name].fits is plan.fits
+        assert offered[shape.name].settings.quantize == quantize
+
+
+def test_what_does_not_fit_says_why_and_what_would() -> None:
+    offered = menu()
+    assert offered["38B"].reason == "needs 90 GB of 48 GB"
+    assert offered["38B"].remedy == "nf4 fits or 2 × 48 GB"
+    assert offered["14B"].fits and offered["14B"].reason == offered["14B"].remedy == ""
+    assert menu(quantize="nf4")["38B"].fits
+    assert menu(quantize="nf4")["78B"].remedy == "1 × 80 GB"
+    uneven = Machine(make_gpus(4, 24), Device(CPU, 64 * GB))
+    single = menu(Settings(strategy="card"), uneven)["8B"]
+    assert single.reason == "needs 12 GB of 4 GB on cuda:0"
+
+
+def test_two_figures_that_read_alike_are_not_compared() -> None:
+    assert compare(21_400_000_000, 21_200_000_000) == "needs a little more than 21 GB"
+
+
+def test_what_is_not_here_says_what_comes() -> None:
+    offered = menu()
+    assert {name: offer.comes for name, offer in offered.items()} == {
+        "bundled": "",
+        "1B": "",
+        "2B": "4.2 GB",
+        "8B": "16 GB",
+        "9B": "18 GB",
+        "14B": "30 GB",
+        "38B": "77 GB",
+        "78B": "157 GB",
+    }
+    assert offered["9B"].note == "experimental"
+
+
+def test_a_folder_given_at_start_is_offered_too(tmp_path: Path) -> None:
+    folder = copy_small_files(ORIGINAL, tmp_path / "mine")
+    settings = Settings(model=str(folder), adapter="a", context=512)
+    offered = menu(settings)
+    assert tuple(offered) == ("mine", *NAMES)
+    assert offered["mine"].settings == settings and offered["mine"].fits
+    assert offered["2B"].settings == replace(settings, model="2B", adapter=None)
+
+
+def test_a_given_size_keeps_its_revision_and_others_do_not_get_it() -> None:
+    settings = Settings(model="OpenGVLab/InternVL3-2B-hf", revision="v1", context=CONTEXT)
+    assert models_beside(settings.model) == (*NAMES[:2], settings.model, *NAMES[3:])
+    offered = menu(settings)
+    assert offered["OpenGVLab/InternVL3-2B-hf"].settings == settings
+    assert offered["8B"].settings.revision is None
+    assert offered["8B"].settings.context == CONTEXT
+    assert offered["bundled"].settings.context is None  # it has 2,048 tokens
+
+
+def test_a_folder_that_is_no_checkpoint_is_offered_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
+    offered = menu(Settings(model=str(tmp_path)))
+    assert "not an InternVL" in offered[tmp_path.name].reason
+    assert offered["2B"].fits
+
+
+def test_a_repository_never_seen_is_offered_without_a_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offers, "find_facts_here", lambda model: None)
+    (first, *_) = menu(Settings(model="someone/their-model")).values()
+    assert (first.name, first.needs, first.comes) == ("their-model", "", "size not known")
+    assert first.fits
