@@ -128,8 +128,9 @@ def statistics_line(statistics: Statistics) -> str:
 
 
 def loading(status: Status) -> str:
-    """How far the model is."""
-    return f"Loading {status.model}, {100 * status.share:.0f} %"
+    """How far the model is, and what takes the time."""
+    doing = f": {status.doing}" if status.doing else ""
+    return f"Loading {status.model}, {100 * status.share:.0f} %{doing}"
 
 
 def progress_line(stage: Stage, ahead: int, status: Status, tiles: int) -> str:

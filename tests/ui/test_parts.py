@@ -94,6 +94,8 @@ def test_progress_says_what_is_waited_for(stage, ahead, status, said):
 def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
     assert "ready · cpu · float32 · sdpa" in draw_model(READY)
     assert "63 %" in draw_model(LOADING)
+    fetching = replace(LOADING, doing="downloading 2.6 of 4.2 GB")
+    assert "Loading fake, 63 %: downloading 2.6 of 4.2 GB — you can" in draw_model(fetching)
     assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
 
 
