@@ -15,7 +15,7 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(MODEL)
 
-test: .venv/installed-dev .venv/browser lint
+test: .venv/installed-dev .venv/browser .venv/nginx lint
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
@@ -55,4 +55,8 @@ checkpoint: .venv/installed
 
 .venv/browser: .venv/installed-dev
 	sh tests/install_browser.sh $(BIN)
+	@touch $@
+
+.venv/nginx: .venv/installed-dev
+	sh tests/install_nginx.sh
 	@touch $@
