@@ -126,8 +126,7 @@ class RemoteEngine:
         for stream in streams:
             stream.close()
         if not already:
-            self._loop.run(self._fleet.close())
-            self._loop.close()
+            self._loop.close(self._fleet.close)
             self._pool.shutdown(cancel_futures=True)
 
     async def _watch(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,6 +12,7 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -22,8 +23,9 @@ class Loop:
         """Have `work` done; cancelling the future cancels it there."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def close(self) -> None:
-        """Cancel everything and wait until it has ended."""
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Cancel everything, do what is `last`, and wait until it has ended."""
+        self._last = last
         self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread.ident is None:
             self._thread.start()  # what was handed over before a start is ended as well
@@ -39,6 +41,8 @@ class Loop:
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            if self._last is not None:
+                loop.run_until_complete(self._last())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
