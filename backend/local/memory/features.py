@@ -94,7 +94,8 @@ class Features:
                 for tiles, one in unlike.values()
                 if one in batch
             ]
-            encoded = self._encode(tiles[0] if len(tiles) == 1 else np.concatenate(tiles))
+            # A copy even of one: tiles are kept read-only, and torch warns of such arrays.
+            encoded = self._encode(np.concatenate(tiles))
             for one, count in batch.items():
                 one.add(encoded[:count])
                 encoded = encoded[count:]
