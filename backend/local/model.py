@@ -7,6 +7,7 @@ and files only as tiles.
 import gc
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from backend.local.memory.prefix import Reading
 from backend.local.preparation import Cut, Prepared
 from backend.local.quantization import quantization_of
 from backend.local.stopping import Stopped
-from backend.local.streamer import AnswerStreamer
+from backend.local.streamer import AnswerStreamer, StopFound
 from backend.planner.costs import Quantization
 from backend.stream import AnswerStream
 
@@ -127,15 +128,16 @@ class LocalModel:
         features = self._see(prepared.cuts, reading, start.tokens)
         if sampling.temperature > 0:
             seed(sampling.seed)
-        self._network.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            cache=start.cache,
-            generation_config=self._configure(sampling, prepared.room),
-            logits_processor=penalise(sampling, ids.shape[1]),
-            streamer=streamer,
-            **features,
-        )
+        with suppress(StopFound):
+            self._network.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                cache=start.cache,
+                generation_config=self._configure(sampling, prepared.room),
+                logits_processor=penalise(sampling, ids.shape[1]),
+                streamer=streamer,
+                **features,
+            )
 
     def _read(self, prepared: Prepared) -> Reading:
         """What the model is to read, tile by tile."""

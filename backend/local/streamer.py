@@ -2,7 +2,7 @@
 
 It is a `TextIteratorStreamer`, but its text goes to the stream instead of a queue, so that errors
 and the end travel the same way. It also is where a closed stream ends the generation: raising in
-`put` costs no further step.
+`put` costs no further step. Stop texts are looked for here too, since here tokens become text.
 """
 
 from typing import Any
@@ -13,7 +13,12 @@ from transformers import TextIteratorStreamer
 from backend.conversation import End, Request
 from backend.local.decoding import ByteTable, TextDecoder
 from backend.local.stopping import Stopped
+from backend.local.stops import StopTexts
 from backend.stream import AnswerStream
+
+
+class StopFound(Exception):
+    """The answer came to a stop text: it is complete."""
 
 
 class AnswerStreamer(TextIteratorStreamer):
@@ -24,6 +29,7 @@ class AnswerStreamer(TextIteratorStreamer):
         super().__init__(unused, skip_prompt=True)
         self._stream = stream
         self._decoder = TextDecoder(table)
+        self._stops = StopTexts(stream.request.sampling.stop)
         self._eos = frozenset(eos)
         self.end_reason = End.LENGTH
         self.taken: list[int] = []  # every token, those that end the answer included
@@ -34,7 +40,10 @@ class AnswerStreamer(TextIteratorStreamer):
         return self._stream.request
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, [1, length], or the next token, [1]; raises `Stopped` when closed."""
+        """Take the prompt, [1, length], or the next token, [1].
+
+        Raises `Stopped` when the stream is closed and `StopFound` at a stop text.
+        """
         if self._stream.closed:
             raise Stopped
         if self.next_tokens_are_prompt:
@@ -45,8 +54,15 @@ class AnswerStreamer(TextIteratorStreamer):
         if token in self._eos:
             self.end_reason = End.EOS
         else:
-            self._stream.write(self._decoder.feed(token), [token])
+            self._write(self._decoder.feed(token), [token])
 
     def end(self) -> None:
-        """Release what is left of an unfinished character."""
-        self._stream.write(self._decoder.end())
+        """Release what is left of an unfinished character, and what is no stop text after all."""
+        self._write(self._decoder.end(), [])
+        self._stream.write(self._stops.end())
+
+    def _write(self, text: str, ids: list[int]) -> None:
+        self._stream.write(self._stops.feed(text), ids)
+        if self._stops.found:
+            self.end_reason = End.EOS
+            raise StopFound
