@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 from backend.checkpoint.find import find_checkpoint, name_of
 from backend.conversation import Attachment, Request
@@ -37,7 +38,10 @@ Load = Callable[[Settings, Composer, Report], Model]
 def open_checkpoint(settings: Settings) -> Composer:
     """The composer of the chosen checkpoint, from its small files alone."""
     folder = find_checkpoint(settings.model, settings.revision, only_facts=True)
-    return open_composer(folder, settings, name_of(settings.model))
+    name = name_of(settings.model)
+    if settings.adapter:
+        name = f"{name} + {Path(settings.adapter).name}"
+    return open_composer(folder, settings, name)
 
 
 def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> Model:

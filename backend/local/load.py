@@ -23,6 +23,7 @@ from backend.checkpoint.files import read_json
 from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokenizer import Tokens
 from backend.errors import BadCheckpoint
+from backend.local.adapter import Adapter, apply_adapter, read_adapter
 from backend.local.choices import decide, refuse_question
 from backend.local.devices import find_machine
 from backend.local.model import LocalModel
@@ -30,8 +31,10 @@ from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
 from backend.local.quantization import configure
 from backend.local.stages import Report, Share, Stages
+from backend.local.unmerged import is_unmerged, read_own_adapter
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
+from backend.planner.shapes import Shape
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 
@@ -47,12 +50,16 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     `BadCheckpoint` for weights that are missing, incomplete or of another shape.
     """
     facts = composer.facts
-    choices = decide(settings, read_shape(facts.folder, facts.name), find_machine())
+    shape = read_shape(facts.folder, facts.name)
+    choices = decide(settings, shape, find_machine())
+    chosen = [read_adapter(Path(settings.adapter).expanduser(), shape)] if settings.adapter else []
     stages = Stages(report)
     folder = find_checkpoint(settings.model, settings.revision, follow=stages.follow)
     if choices.on_processor:
         spare_a_core()
     network = load_network(folder, facts.layout, composer.tokens, choices.placement, stages.place)
+    for adapter in (*_own_adapters(folder, shape), *chosen):
+        apply_adapter(network, adapter)
     return LocalModel(network, facts, composer.tokens, partial(refuse_question, choices.plan))
 
 
@@ -98,6 +105,16 @@ def _read_network(
     return placed
 
 
+def _has_lora(keys: Iterable[str]) -> bool:
+    return any(".lora_" in key for key in keys)
+
+
+def _own_adapters(folder: Path, shape: Shape) -> list[Adapter]:
+    """What fine-tuning left unmerged in a checkpoint."""
+    unmerged = is_unmerged(read_json(folder / "config.json"))
+    return [read_own_adapter(folder, shape)] if unmerged else []
+
+
 def spare_a_core() -> None:
     """Leave one core to the page and to those who prepare.
 
@@ -139,6 +156,11 @@ def _require_all(folder: Path, told: dict[str, Any]) -> None:
             f"{len(odd)} weights in {folder} have another shape than its config.json says, "
             f"{odd[0]} among them.",
             "The files are of two checkpoints: download it again.",
+        )
+    if not is_unmerged(read_json(folder / "config.json")) and _has_lora(told["unexpected_keys"]):
+        raise BadCheckpoint(
+            f"{folder} has a LoRA beside its weights, and its config.json tells of none.",
+            "Merge it where it was trained.",
         )
     missing = sorted(told["missing_keys"])
     if missing:

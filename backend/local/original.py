@@ -50,6 +50,12 @@ VISION_SETTINGS = (
     "layer_norm_eps",
     "norm_type",
 )
+# What peft puts into names when a LoRA is saved beside its base (see `unmerged`).
+UNWRAPPINGS = {
+    r"^language_model\.base_model\.model\.": "language_model.",
+    r"^vision_model\.base_model\.model\.": "vision_model.",
+    r"\.base_layer\.": ".",
+}
 VISION_RENAMINGS = {
     r"^vision_model\.embeddings\.class_embedding": "model.vision_tower.embeddings.cls_token",
     r"^vision_model\.embeddings\.position_embedding": (
@@ -162,18 +168,19 @@ def _convert_language(language: Mapping[str, Any]) -> dict[str, Any]:
 def _rules(text: Any) -> list[WeightRenaming | WeightConverter]:
     rules: list[WeightRenaming | WeightConverter]
     rules = [WeightRenaming(old, new) for old, new in VISION_RENAMINGS.items()]
+    unwrap = [WeightRenaming(old, new) for old, new in UNWRAPPINGS.items()]
     split_vision = WeightConverter(
-        r"\.attn\.qkv\.",
+        r"\.attn\.qkv\.(?!lora_)",
         [".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."],
         [Chunk(dim=0)],
     )
     if text.model_type != "llama":
-        return [*rules, split_vision]
+        return [*unwrap, *rules, split_vision]
     group = text.num_attention_heads // text.num_key_value_heads
     split_language = WeightConverter(
-        r"\.attention\.wqkv\.",
+        r"\.attention\.wqkv\.(?!lora_)",
         [".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."],
         [SplitGrouped(text.num_key_value_heads, group)],
     )
     language = [WeightRenaming(old, new) for old, new in INTERNLM2_RENAMINGS.items()]
-    return [*language, *rules, split_vision, split_language]
+    return [*unwrap, *language, *rules, split_vision, split_language]
