@@ -23,7 +23,14 @@ MAY_IMPORT = {
     "backend.prompt": {"backend.media", "backend.checkpoint"} | INTERFACE,
     "backend.planner": {"backend.checkpoint"} | INTERFACE,
     "backend.remote": {"httpx", "numpy", "PIL", "tokenizers"} | INTERFACE | READING,
-    "backend.local": {"torch", "transformers", "safetensors", "tokenizers", "numpy", "backend.planner"}
+    "backend.local": {
+        "torch",
+        "transformers",
+        "safetensors",
+        "tokenizers",
+        "numpy",
+        "backend.planner",
+    }
     | INTERFACE
     | READING,
 }
