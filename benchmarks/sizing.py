@@ -2,6 +2,7 @@
 
     python -m benchmarks sizing                            the bundled checkpoint, in this process
     python -m benchmarks.sizing --engine http://host:8000/v1 --people 100     an engine elsewhere
+    python -m benchmarks.sizing --table                    made-up engines, for docs/deploy.md
 
 Times are taken while the engine answers as many questions at once as it gains from.
 """
@@ -21,7 +22,7 @@ from backend.conversation import Request
 from backend.engine import Engine, State
 from backend.media.recognise import attach
 from backend.settings import Settings
-from benchmarks.crowd import Service, enough_engines
+from benchmarks.crowd import Service, enough_engines, estimate_engines, fewest_engines
 from benchmarks.material import ask, make_photograph
 from benchmarks.measurement import Measurement, at_most, spread
 from benchmarks.report import to_table
@@ -32,6 +33,8 @@ AT_ONCE = (1, 2, 4, 8, 16)
 GAIN = 1.1  # answering twice as many at once must bring a tenth more answers
 ANSWER = 128  # tokens at most
 SEEDS = (1, 2, 3)
+EXAMPLES = ((3.0, 1), (15.0, 1), (15.0, 8), (15.0, 32))  # seconds of an answer, and at once
+FIRST_S = 1.0  # to the first word of an example's answer
 QUESTION = "Please describe the image in detail."
 
 
@@ -130,13 +133,38 @@ def wait_until_ready(engine: Engine) -> None:
         raise RuntimeError(status.reason)
 
 
+def example_table() -> str:
+    """Engines for each crowd, by arithmetic and by simulation, for engines of several speeds."""
+    rows = [
+        ["an answer takes", *(f"{people:,} people" for people in CROWDS)],
+        ["---"] * (1 + len(CROWDS)),
+    ]
+    for whole_s, at_once in EXAMPLES:
+        services = (Service(FIRST_S, whole_s),)
+        cells = [f"{whole_s:g} s, {at_once} at once"]
+        for people in CROWDS:
+            simulated = fewest_engines(services, at_once, people, MOST_S)
+            cells.append(f"{estimate_engines(services, at_once, people)} – {simulated}")
+        rows.append(cells)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Size a crowd for an engine elsewhere."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
-    parser.add_argument("--engine", required=True, metavar="URL", help="as app.py --engine")
+    """Size a crowd for an engine elsewhere, or tell examples."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sizing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--engine", metavar="URL", help="as app.py --engine")
+    what.add_argument("--table", action="store_true", help="print a table of examples instead")
     parser.add_argument("--people", type=int, default=CROWDS[1], metavar="N")
     parser.add_argument("--tries", type=int, default=32, metavar="N", help="answers to time")
     chosen = parser.parse_args(words)
+    if chosen.table:
+        print(example_table())
+        return 0
     from backend.remote.engine import RemoteEngine
 
     engine = RemoteEngine(Settings(engines=(chosen.engine,)))

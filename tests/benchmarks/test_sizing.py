@@ -13,6 +13,7 @@ from benchmarks.crowd import (
     Site,
     enough_engines,
     estimate_engines,
+    fewest_engines,
     slow_first_word,
     wait_for_first_words,
 )
@@ -70,6 +71,16 @@ def test_engines_are_doubled_until_they_are_enough() -> None:
     assert all(max(slow) > 5.0 for _, slow in steps[:-1]) and max(steps[-1][1]) <= 5.0
     # The arithmetic must lie where the simulation does: within one doubling.
     assert steps[-1][0] / 2 <= estimate_engines(QUICK, 1, 200) <= steps[-1][0] * 2
+
+
+def test_the_fewest_engines_are_found_between_two_doublings() -> None:
+    fewest = fewest_engines(QUICK, 1, 200, most_s=5.0)
+    assert slow_first_word(Site(QUICK, 1, fewest), 200, seed=0) <= 5.0
+    assert slow_first_word(Site(QUICK, 1, fewest - 1), 200, seed=0) > 5.0
+
+
+def test_a_crowd_that_is_never_served_counts_as_waiting() -> None:
+    assert slow_first_word(Site(QUICK, 1, 1), 2000, seed=0) > 1000
 
 
 def test_what_no_number_of_engines_reaches_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
