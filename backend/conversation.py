@@ -53,11 +53,13 @@ class Attachment:
 
 
 class End(StrEnum):
-    """Why an answer ended: the model was done, the allowance was used up, or a person stopped."""
+    """Why an answer ended: the model was done, the allowance was used up, a person stopped it, or
+    something else ended it, which is told as an error."""
 
     EOS = "eos"
     LENGTH = "length"
     STOPPED = "stopped"
+    BROKEN_OFF = "broken off"
 
 
 @dataclass(frozen=True, slots=True)

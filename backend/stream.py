@@ -63,7 +63,7 @@ class AnswerStream:
                 return
             self._closed = True
             self._error = reason
-            self._end = End.STOPPED
+            self._end = End.STOPPED if reason is None else End.BROKEN_OFF
             self._progress = Progress(Stage.ENDED)
             callbacks = tuple(self._on_close)
             self._changed.notify_all()
@@ -156,7 +156,7 @@ class AnswerStream:
         with self._changed:
             if self._ended:
                 return
-            self._end = end
+            self._end = end if error is None else End.BROKEN_OFF
             self._error = error
             self._progress = Progress(Stage.ENDED)
             self._changed.notify_all()

@@ -18,6 +18,7 @@ ENDINGS = {
     End.EOS: "",
     End.LENGTH: "cut at the length allowed (--max-new-tokens)",
     End.STOPPED: "stopped by you",
+    End.BROKEN_OFF: "broken off",
 }
 
 

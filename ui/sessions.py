@@ -31,7 +31,7 @@ class Running:
     def finished(self) -> bool:
         """Whether the model came to an end by itself, be it without a word."""
         statistics = self.stream.statistics
-        return statistics is not None and statistics.end is not End.STOPPED
+        return statistics is not None and statistics.end in (End.EOS, End.LENGTH)
 
 
 @dataclass(frozen=True, slots=True)

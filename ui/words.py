@@ -63,6 +63,7 @@ ENDS = {
     End.EOS: "finished",
     End.LENGTH: "cut at max new tokens",
     End.STOPPED: "stopped by you",
+    End.BROKEN_OFF: "broken off",
 }
 STOPPED_EARLY = "Stopped before the first word."
 STOPPED_EARLY_ADVICE = "Your question and its files are back in the box."

@@ -199,6 +199,7 @@ def test_a_reason_for_closing_is_told_after_the_text_so_far(stream: AnswerStream
     with pytest.raises(ModelChanged, match="changed to 2B"):
         stream.take(0)
     assert stream.token_ids == (1,)
+    assert stream.statistics is not None and stream.statistics.end is End.BROKEN_OFF
 
 
 def test_a_reason_comes_too_late_for_an_answer_that_ended(stream: AnswerStream) -> None:

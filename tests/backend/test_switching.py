@@ -109,7 +109,7 @@ def test_an_answer_being_written_ends_with_its_text_and_the_word(engine, worksho
     engine.choose(LARGE)
     with pytest.raises(ModelChanged, match="The model was changed to large."):
         stream.take(WAIT_S)
-    assert stream.statistics.end is End.STOPPED and stream.token_ids == (0,)
+    assert stream.statistics.end is End.BROKEN_OFF and stream.token_ids == (0,)
 
 
 def test_an_answer_that_had_ended_is_not_told(engine, workshop):
