@@ -115,17 +115,19 @@ def read_conversation(messages: Sequence[Message], files: Files) -> Conversation
     return conversation
 
 
-def refuse_inabilities(request: Request, unable: Sequence[Inability]) -> None:
+def refuse_inabilities(asked: Asked, request: Request, unable: Sequence[Inability]) -> None:
     """Raise `Refused` for what is asked of an engine that cannot do it."""
-    fields = {name: field for field, name in SAMPLING.items()}
     kinds = {file.kind.value for file in request.conversation.attachments}
+    changed = {
+        name: field
+        for field, name in SAMPLING.items()
+        if getattr(asked, field) is not None
+        and getattr(request.sampling, name) != getattr(Sampling(), name)
+    }
     for inability in unable:
-        field = fields.get(inability.what)
-        default = getattr(Sampling(), inability.what, None)
-        wanted = field is not None and getattr(request.sampling, inability.what) != default
-        if wanted or inability.what in kinds:
-            told = field or "messages"
-            raise Refused(400, f"{told}: {inability.reason}", told, "unsupported_parameter")
+        if inability.what in changed or inability.what in kinds:
+            field = changed.get(inability.what, "messages")
+            raise Refused(400, f"{field}: {inability.reason}", field, "unsupported_parameter")
 
 
 def _gather(messages: Sequence[Message], files: Files) -> Iterator[Said]:

@@ -63,7 +63,7 @@ class Intake:
         return bytes(body)
 
     def _too_large(self) -> Refused:
-        most = f"{self._most / MB:g} MB"
+        most = f"{self._most / MB:.2g} MB"
         return Refused(413, f"The body is over {most}.", code="request_too_large")
 
 

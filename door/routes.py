@@ -157,7 +157,7 @@ def _begin(desk: Desk, body: bytes, session: str, lease: Lease) -> tuple[Asked, 
     _require_model(desk, asked.model)
     files = Files(lease.keep, desk.fetcher.fetch if desk.fetcher else None)
     requests = make_requests(asked, session, files)
-    refuse_inabilities(requests[0], desk.engine.status().unable)
+    refuse_inabilities(asked, requests[0], desk.engine.status().unable)
     streams: list[Stream] = []
     try:
         for one in requests:
