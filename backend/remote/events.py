@@ -49,8 +49,9 @@ class Reading:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
-        self._data: list[str] = []
+        self._line: list[str] = []  # pieces of a line that is not whole yet
+        self._data: list[str] = []  # lines of an event that is not whole yet
+        self._size = 0  # characters of both
         self._after_return = False
 
     def feed(self, chunk: bytes) -> Iterator[str]:
@@ -58,16 +59,22 @@ class Reading:
 
         An event that is never completed is dropped, as the standard wants it.
         """
-        self._rest += self._text(chunk)
-        *lines, self._rest = self._rest.split("\n")
-        for line in lines:
-            if line.startswith("data:"):
-                self._data.append(line[5:].removeprefix(" "))
-            elif not line and self._data:
-                yield "\n".join(self._data)
-                self._data.clear()
-        if len(self._rest) + sum(map(len, self._data)) > MOST_CHARS:
+        first, *others = self._text(chunk).split("\n")
+        self._line.append(first)
+        self._size += len(first)
+        for start in others:
+            yield from self._end_line("".join(self._line))
+            self._line = [start]
+            self._size += len(start)
+        if self._size > MOST_CHARS:
             raise Garbled("an event without end")
+
+    def _end_line(self, line: str) -> Iterator[str]:
+        if line.startswith("data:"):
+            self._data.append(line[5:].removeprefix(" "))
+        elif not line and self._data:
+            yield "\n".join(self._data)
+            self._data, self._size = [], 0
 
     def _text(self, chunk: bytes) -> str:
         """`chunk` decoded, with every kind of line end as a newline."""
