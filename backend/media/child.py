@@ -1,9 +1,10 @@
 """The decoding child: a process that reads one video under limits and may be killed any time.
 
-    python -m backend.media.child < request > messages
+    python -m backend.media.child < requests > messages
 
-Limits itself before it opens anything, answers one request of `backend.media.wire`, and ends; it
-ends at once when the app closes its stdin. Whatever a decoder prints goes nowhere.
+Imports what it needs, then waits: it may have been started ahead. It limits itself before it opens
+anything, answers requests of `backend.media.wire` about the one video, and ends at once when the
+app closes its stdin. Whatever a decoder prints goes nowhere.
 """
 
 import json
@@ -11,28 +12,37 @@ import os
 import sys
 import threading
 from dataclasses import asdict
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
-from backend.media.wire import Ask, Failed, Fault, Tag, write_message
+from backend.media.wire import PATIENCE_S, Ask, Failed, Fault, Tag, write_message
 
 if TYPE_CHECKING:
-    from backend.media.decode_av import Index
+    from backend.media.decode_av import Index, Video
 
 
 def main() -> None:
-    """Answer the request on stdin."""
+    """Answer the requests on stdin."""
     answer = _take_stdout()
-    ask = Ask.from_line(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_the_app, daemon=True).start()
+    asks: SimpleQueue[Ask] = SimpleQueue()
+    threading.Thread(target=_hear, args=(asks,), daemon=True).start()
+    from backend.media import film  # noqa: F401  (so that nothing is imported once a video waits)
+    from backend.media.decode_av import open_video
+
+    ask = asks.get()
     limit(ask.memory_bytes, ask.cpu_s)
     try:
-        serve(ask, answer)
+        with open_video(ask) as video:
+            while True:
+                serve(video, ask, answer)
+                write_message(answer, Tag.END)
+                ask = asks.get(timeout=PATIENCE_S)
     except Failed as failed:
         write_message(answer, Tag.FAULT, failed.fault.encode())
     except MemoryError:
         write_message(answer, Tag.FAULT, Fault.NO_MEMORY.encode())
-    else:
-        write_message(answer, Tag.END)
+    except Empty:
+        pass
     os._exit(0)  # decoders may hang while they are torn down
 
 
@@ -54,27 +64,18 @@ def limit(memory_bytes: int, cpu_s: int) -> None:
             continue
 
 
-def serve(ask: Ask, answer: BinaryIO) -> None:
+def serve(video: "Video", ask: Ask, answer: BinaryIO) -> None:
     """Send the index of the video, or the frames that were asked for."""
     if not ask.targets:
         from backend.media.decode_av import index_video
 
-        _send_index(index_video(ask), answer)
+        _send_index(index_video(video, ask), answer)
         return
-    from PIL import Image
+    from backend.media.film import cut_film
 
-    from backend.media.previews import preview_of
-    from backend.media.tiles import cut_tiles
-
-    if ask.decoder == "decord":
-        from backend.media.decode_decord import cut_frames
-    else:
-        from backend.media.decode_av import cut_frames
-    for pixels in cut_frames(ask):
-        image = Image.fromarray(pixels)
-        tile = cut_tiles(image, max_tiles=1, tile=ask.tile, thumbnail=False)
-        write_message(answer, Tag.TILE, tile.tobytes())
-        write_message(answer, Tag.PREVIEW, preview_of(image))
+    for frame in cut_film(video, ask):
+        write_message(answer, Tag.TILE, frame.tile)
+        write_message(answer, Tag.PREVIEW, frame.preview)
 
 
 def _send_index(index: "Index", answer: BinaryIO) -> None:
@@ -90,9 +91,10 @@ def _take_stdout() -> BinaryIO:
     return answer
 
 
-def _end_with_the_app() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
+def _hear(asks: "SimpleQueue[Ask]") -> None:
+    for line in sys.stdin.buffer:
+        asks.put(Ask.from_line(line))
+    os._exit(1)  # the app has gone, or wants no more
 
 
 if __name__ == "__main__":

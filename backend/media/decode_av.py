@@ -4,13 +4,16 @@ Runs only in the child, under its limits. A file may hold anything: only known c
 opened, and only from the disk.
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -21,7 +24,7 @@ from backend.media.wire import HIDDEN, KEY, Ask, Failed, Fault, Head, Target
 CONTAINERS = "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg"
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
 FEW_PIXELS = 10_000_000  # larger frames are decoded by one thread: each thread keeps some
-THREADS = 4
+THREADS = min(4, os.cpu_count() or 1)
 STRAY_S = 1.0  # a frame that the decoder dropped is replaced by a neighbour within this time
 
 
@@ -36,29 +39,46 @@ class Index:
 
 @dataclass(slots=True)
 class _Packets:
-    """What demuxing found, in the order of the file."""
+    """What demuxing found, in the order of the file, and the first frame that was decoded."""
 
     pts: list[int] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     stamped: bool = True
+    first: VideoFrame | None = None
 
 
-def index_video(ask: Ask) -> Index:
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video that is open, and its stream that a player shows."""
+
+    container: InputContainer
+    stream: VideoStream
+
+
+@contextmanager
+def open_video(ask: Ask) -> Iterator[Video]:
+    """The asked file, open. Raises `Failed` if it is no video or its frames are too large."""
+    with _open_container(ask) as container:
+        yield Video(container, _best_stream(container, ask))
+
+
+def index_video(video: Video, ask: Ask) -> Index:
     """Go through the packets, decoding one frame. The count is that of decord's `len`.
 
-    Raises `Failed`.
+    The video must have been opened just before. Raises `Failed`.
     """
-    with open_video(ask) as container:
-        stream = best_stream(container, ask)
-        packets = _demux(container, stream, ask.most_frames)
-        count = len(packets.pts)
-        if stream.frames > count and "mov" in container.format.name:
-            raise Failed(Fault.CUT_OFF)
-        if not count:
-            raise Failed(Fault.NO_PICTURES)
-        tick_s, duration = float(stream.time_base or 0), stream.duration or 0
-        promised_s = (container.duration or 0) / av.time_base
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
+    container, stream = video.container, video.stream
+    packets = _demux(container, stream, ask.most_frames)
+    count = len(packets.pts)
+    if stream.frames > count and "mov" in container.format.name:
+        raise Failed(Fault.CUT_OFF)
+    if not count:
+        raise Failed(Fault.NO_PICTURES)
+    if packets.first is None:
+        raise Failed(Fault.DAMAGED)
+    tick_s, duration = float(stream.time_base or 0), stream.duration or 0
+    promised_s = (container.duration or 0) / av.time_base
+    fps = float(stream.average_rate or stream.guessed_rate or 0)
     fps = fps or (count / (duration * tick_s) if duration * tick_s > 0 else 1.0)
     pts, marks = np.array(packets.pts, np.int64), np.array(packets.marks, np.uint8)
     closed = _is_closed(pts, marks)
@@ -66,34 +86,32 @@ def index_video(ask: Ask) -> Index:
     ordered = packets.stamped and bool((np.diff(pts[order]) > 0).all())
     if not ordered:
         pts, marks, order, tick_s = np.arange(count), marks * 0, np.arange(count), 1 / fps
-    width, height = _shown_size(ask)
-    return Index(
-        Head(width, height, fps, tick_s, ordered, promised_s, closed), pts[order], marks[order]
-    )
+    width, height = _shown_size(packets.first)
+    head = Head(width, height, fps, tick_s, ordered, promised_s, closed)
+    return Index(head, pts[order], marks[order])
 
 
-def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
-    """The asked frames as RGB [height, width, 3], upright, in the order of the targets.
+def frames_of(video: Video, ask: Ask) -> Iterator[VideoFrame]:
+    """The asked frames, in the order of the targets, which come by rising index.
 
-    Targets come by rising index. Raises `Failed`.
+    Raises `Failed`.
     """
-    with open_video(ask) as container:
-        stream = best_stream(container, ask)
-        if not ask.ordered:
-            yield from _cut_by_count(container, stream, ask)
-            return
-        walk = _Walk(container, stream)
-        for target in ask.targets:
-            yield upright(walk.reach(target), ask.most_pixels)
+    if not ask.ordered:
+        with open_video(ask) as anew:
+            yield from _count_to(anew, ask)
+        return
+    walk = _Walk(video)
+    for target in ask.targets:
+        yield walk.reach(target)
 
 
 class _Walk:
     """Decodes forward from target to target; jumps only where a key frame lies between."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self._frames: Iterator[VideoFrame] = _decode(container, stream)
+    def __init__(self, video: Video) -> None:
+        self._container = video.container
+        self._stream = video.stream
+        self._frames: Iterator[VideoFrame] = iter(())
         self._frame: VideoFrame | None = None
         self._fresh = True  # nothing was decoded since the last jump
 
@@ -136,8 +154,7 @@ class _Walk:
         return frame is None or (self._fresh and pts_of(frame) > target.pts)
 
 
-def open_video(ask: Ask) -> InputContainer:
-    """The container of the asked file. Raises `Failed`."""
+def _open_container(ask: Ask) -> InputContainer:
     try:
         return av.open(f"file:{ask.path}", container_options=OPTIONS, metadata_errors="replace")
     except MemoryError:
@@ -146,8 +163,7 @@ def open_video(ask: Ask) -> InputContainer:
         raise Failed(Fault.UNREADABLE) from None
 
 
-def best_stream(container: InputContainer, ask: Ask) -> VideoStream:
-    """The stream that a player shows. Raises `Failed` when there is none or it is too large."""
+def _best_stream(container: InputContainer, ask: Ask) -> VideoStream:
     stream: Any = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
         raise Failed(Fault.NO_PICTURES)  # at most the cover of a record
@@ -182,6 +198,8 @@ def pts_of(frame: VideoFrame) -> int:
 def _demux(container: InputContainer, stream: VideoStream, most: int) -> _Packets:
     found = _Packets()
     for packet in container.demux(stream):
+        if found.first is None:
+            found.first = _first_of(packet)
         if not packet.size:
             continue
         if len(found.pts) == most:
@@ -192,27 +210,28 @@ def _demux(container: InputContainer, stream: VideoStream, most: int) -> _Packet
     return found
 
 
+def _first_of(packet: "Packet[VideoStream]") -> VideoFrame | None:
+    """The first frame that comes out of the decoder for a packet, if any does yet."""
+    with _damage_told():
+        frames = packet.decode()
+    return frames[0] if frames else None
+
+
 def _is_closed(pts: NDArray[np.int64], marks: NDArray[np.uint8]) -> bool:
     """Whether every frame is shown, and after each key frame of the file only later ones come."""
     last_key = np.maximum.accumulate(np.where(marks & KEY, np.arange(len(pts)), 0))
     return not (marks & HIDDEN).any() and bool((pts >= pts[last_key]).all())
 
 
-def _shown_size(ask: Ask) -> tuple[int, int]:
-    """Width and height of the first frame as it is shown, which containers may tell wrongly."""
-    with open_video(ask) as container:
-        frame = next(_decode(container, best_stream(container, ask)), None)
-        if frame is None:
-            raise Failed(Fault.DAMAGED)
-        turned = frame.rotation % 180 == 90
-        return (frame.height, frame.width) if turned else (frame.width, frame.height)
+def _shown_size(frame: VideoFrame) -> tuple[int, int]:
+    """Width and height of a frame as it is shown, which containers may tell wrongly."""
+    turned = frame.rotation % 180 == 90
+    return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
-def _cut_by_count(
-    container: InputContainer, stream: VideoStream, ask: Ask
-) -> Iterator[NDArray[np.uint8]]:
+def _count_to(video: Video, ask: Ask) -> Iterator[VideoFrame]:
     """Frames without time stamps: the n-th is the n-th that comes; the last stands for more."""
-    frames = enumerate(_decode(container, stream))
+    frames = enumerate(_decode(video.container, video.stream))
     count, frame = next(frames, (0, None))
     for target in ask.targets:
         while count < target.index:
@@ -222,13 +241,18 @@ def _cut_by_count(
             count, frame = following
         if frame is None:
             raise Failed(Fault.DAMAGED)
-        yield upright(frame, ask.most_pixels)
+        yield frame
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    try:
+    with _damage_told():
         yield from container.decode(stream)
-    except MemoryError:
-        raise
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """What a decoder says of damaged data, as `Failed`."""
+    try:
+        yield
     except (av.error.InvalidDataError, av.error.EOFError):
         raise Failed(Fault.DAMAGED) from None

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.media.decode_av import best_stream, open_video
+from backend.media.decode_av import Video
 from backend.media.wire import Ask, Failed, Fault
 
 
-def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
+def frames_of(video: Video, ask: Ask) -> Iterator[NDArray[np.uint8]]:
     """The asked frames as RGB [height, width, 3], in the order of the targets.
 
     Where key frames close what came before, as the card reads them: `vr[index]`. Elsewhere decord
@@ -25,10 +25,8 @@ def cut_frames(ask: Ask) -> Iterator[NDArray[np.uint8]]:
         from decord import DECORDError, VideoReader, cpu
     except ImportError:
         raise Failed(Fault.NO_DECORD) from None
-    with open_video(ask) as container:
-        best_stream(container, ask)
-        if not ask.ordered or container.format.name == "mpegts":
-            raise Failed(Fault.FOREIGN)
+    if not ask.ordered or video.container.format.name == "mpegts":
+        raise Failed(Fault.FOREIGN)
     try:
         reader = VideoReader(ask.path, ctx=cpu(0), num_threads=1)
         read = _jump if ask.closed else _walk

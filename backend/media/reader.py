@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from backend.conversation import Attachment, Kind
 from backend.errors import BadFile, BadSetting
+from backend.media.children import Children
 from backend.media.frames import choose_frames
 from backend.media.images import open_image
 from backend.media.limits import MB, Limits
@@ -118,10 +119,15 @@ class MediaReader:
         self._decoder = decoder
         self._limits = limits
         self._pool = ThreadPoolExecutor(CORES, "resize") if CORES > 1 else None
+        self._children = Children()
         self._contents: Shelf[bytes] = Shelf(KEPT_FACTS)
         self._images: Shelf[_Facts] = Shelf(KEPT_FACTS)
         self._videos: Shelf[VideoIndex] = Shelf(limits.index_bytes, lambda index: index.nbytes)
         self._cuts: Shelf[_Cut] = Shelf(limits.cache_bytes, lambda cut: cut.size)
+
+    def prepare(self) -> None:
+        """Start a decoding child ahead, so that the first video need not wait for one."""
+        self._children.prepare()
 
     def look(self, file: Attachment, stopped: StopSign = never) -> ImageLook | VideoLook:
         """What the file is and how the choices cut it.
@@ -206,7 +212,7 @@ class MediaReader:
 
     def _index_of(self, file: Attachment, stopped: StopSign) -> VideoIndex:
         def index() -> VideoIndex:
-            return index_video(file.path, file.name, self._limits, stopped)
+            return index_video(file.path, file.name, self._limits, stopped, self._children.visit)
 
         return self._videos.get(self._content(file, stopped), index, stopped)
 
@@ -222,6 +228,7 @@ class MediaReader:
             self._decoder,
             self._limits,
             stopped,
+            self._children.visit,
         )
         film.tiles.setflags(write=False)
         return _Cut(film.tiles, film.previews)

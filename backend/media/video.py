@@ -5,7 +5,7 @@ No byte of a video is parsed in this process. Knows no choices of frames and no 
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,9 @@ REASONS = {
         f"Start with --decoder av, or: {AS_VIDEO}",
     ),
 }
+
+
+Asked = Callable[[Ask, int, float, StopSign], list[Message]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,14 +95,19 @@ class Film:
     previews: tuple[bytes, ...]
 
 
-def index_video(path: str, name: str, limits: Limits, stopped: StopSign = never) -> VideoIndex:
-    """What frames the video at `path` has. Raises `BadFile`, and `Stopped`."""
+def index_video(
+    path: str, name: str, limits: Limits, stopped: StopSign = never, asked: Asked = visit
+) -> VideoIndex:
+    """What frames the video at `path` has. Raises `BadFile`, and `Stopped`.
+
+    `asked` brings the question to a child: to a new one as `visit` does, or to one at hand.
+    """
     if examine(path, name).kind is not Kind.VIDEO:
         raise BadFile(name, "this is not a video.", AS_VIDEO)
     if status(path, name).st_size > limits.video_bytes:
         raise BadFile(name, f"the file is larger than {limits.video_bytes // MB} MB.", SHORTEN)
     most_bytes = 9 * limits.video_frames + 4096
-    messages = _visit(_ask(path, limits), name, most_bytes, limits, stopped)
+    messages = _visit(_ask(path, limits), name, most_bytes, limits, stopped, asked)
     try:
         return _read_index(messages)
     except (ValueError, TypeError):
@@ -115,6 +123,7 @@ def cut_frames(
     decoder: str,
     limits: Limits,
     stopped: StopSign = never,
+    asked: Asked = visit,
 ) -> Film:
     """The frames at `indices`, which rise, each squeezed into one tile of `tile` px.
 
@@ -123,7 +132,7 @@ def cut_frames(
     targets = tuple(dict.fromkeys(map(index.target, indices)))
     ask = _ask(path, limits, index.head, targets, tile, decoder)
     most_bytes = len(targets) * (3 * tile * tile + MOST_BYTES + 2 * HEADER.size) + 4096
-    messages = _visit(ask, name, most_bytes, limits, stopped)
+    messages = _visit(ask, name, most_bytes, limits, stopped, asked)
     try:
         film = _read_film(messages, len(targets), tile)
     except ValueError:
@@ -155,10 +164,10 @@ def _ask(
 
 
 def _visit(
-    ask: Ask, name: str, most_bytes: int, limits: Limits, stopped: StopSign
+    ask: Ask, name: str, most_bytes: int, limits: Limits, stopped: StopSign, asked: Asked
 ) -> dict[Tag, list[bytes]]:
     try:
-        messages = visit(ask, most_bytes, limits.child_s, stopped)
+        messages = asked(ask, most_bytes, limits.child_s, stopped)
     except TimedOut:
         cause = f"it takes longer than {limits.child_s:g} s to decode."
         raise BadFile(name, cause, SHORTEN) from None

@@ -1,10 +1,9 @@
-"""Visits to the decoding child: start it, ask it, and see to its end, whatever it does.
+"""A visit to a decoding child: start it, ask it, and see to its end, whatever it does.
 
 The child is a process group of its own with limits on memory and processor time; this side holds
-the wall clock and kills. Knows no videos.
+the wall clock and kills. Knows no videos, and not which child is at hand (see `children`).
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -20,11 +19,11 @@ from typing import IO
 from backend.media.stopping import POLL_S, Stopped, StopSign
 from backend.media.wire import Ask, Tag, read_messages
 
-logger = logging.getLogger(__name__)
-
 ROOT = Path(__file__).parents[2]
 CHILD = (sys.executable, "-m", "backend.media.child")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each maps memory of its own
+
+LAST = (Tag.END, Tag.FAULT)
 
 Message = tuple[Tag, bytes]
 
@@ -39,10 +38,74 @@ class Broke(Exception):
 
 @dataclass(slots=True)
 class _Heard:
-    """What the reading thread got from the child."""
+    """What the reading thread got from the child for one request."""
 
     messages: list[Message] = field(default_factory=list)
     sound: bool = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether the child said all that it wanted to."""
+        return self.sound and bool(self.messages) and self.messages[-1][0] in LAST
+
+
+class Child:
+    """A decoding child. It may be asked again about the same video, by one thread at a time."""
+
+    def __init__(self, command: tuple[str, ...] = CHILD) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, **ONE_THREAD},
+            start_new_session=True,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self.process.poll() is None
+
+    def ask(self, ask: Ask, most_bytes: int, seconds: float, stopped: StopSign) -> list[Message]:
+        """Everything it answers, END or FAULT last.
+
+        Raises `Stopped`, `TimedOut`, and `Broke` for a child that crashed, was killed by its
+        limits, or sent more than `most_bytes`; after each of these it must be ended.
+        """
+        assert self.process.stdin and self.process.stdout
+        heard = _Heard()
+        ear = threading.Thread(
+            target=_listen, args=(self.process.stdout, most_bytes, heard), daemon=True
+        )
+        ear.start()
+        try:
+            _say(self.process.stdin, ask)
+            _await(ear, seconds, stopped)
+        except BaseException:  # whatever it is, the ear hears the end of the pipe only now
+            self._kill()
+            ear.join()
+            raise
+        if not heard.complete:
+            raise Broke
+        return heard.messages
+
+    def end(self) -> None:
+        """Kill it and everything it started; it has said what it had to say."""
+        assert self.process.stdin and self.process.stdout
+        self._kill()
+        self.process.wait()
+        with suppress(OSError):  # the rest of a request that a dead child did not read
+            self.process.stdin.close()
+        self.process.stdout.close()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # a zombie that waits to be asked for
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
 
 
 def visit(
@@ -52,39 +115,12 @@ def visit(
     stopped: StopSign,
     command: tuple[str, ...] = CHILD,
 ) -> list[Message]:
-    """Everything a new child answers to `ask`, END or FAULT last.
-
-    Raises `Stopped`, `TimedOut`, and `Broke` for a child that crashed, was killed by its limits,
-    or sent more than `most_bytes`. The child is gone when this returns, however it returns.
-    """
-    child = _start(command)
-    assert child.stdin and child.stdout
-    heard = _Heard()
-    ear = threading.Thread(target=_listen, args=(child.stdout, most_bytes, heard), daemon=True)
-    ear.start()
+    """Everything a new child answers to `ask`, as `Child.ask`; it is gone when this returns."""
+    child = Child(command)
     try:
-        _say(child.stdin, ask)
-        _await(ear, seconds, stopped)
+        return child.ask(ask, most_bytes, seconds, stopped)
     finally:
-        _end(child)
-        ear.join()
-        child.stdout.close()
-    if not heard.sound or not heard.messages or heard.messages[-1][0] not in (Tag.END, Tag.FAULT):
-        logger.info("decoding child broke: exit status %s", child.returncode)
-        raise Broke
-    return heard.messages
-
-
-def _start(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        env={**os.environ, **ONE_THREAD},
-        start_new_session=True,
-    )
+        child.end()
 
 
 def _say(pipe: IO[bytes], ask: Ask) -> None:
@@ -99,6 +135,8 @@ def _listen(pipe: IO[bytes], most_bytes: int, heard: _Heard) -> None:
     try:
         for message in read_messages(pipe, most_bytes):
             heard.messages.append(message)
+            if message[0] in LAST:
+                return
     except (ValueError, OSError):
         heard.sound = False
 
@@ -113,16 +151,3 @@ def _await(ear: threading.Thread, seconds: float, stopped: Callable[[], bool]) -
             raise Stopped
         if time.monotonic() > deadline:
             raise TimedOut
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill the child and everything it started; it has said what it had to say."""
-    assert child.stdin
-    with suppress(ProcessLookupError, PermissionError):  # a zombie that waits to be asked for
-        if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)
-        else:
-            child.kill()
-    child.wait()
-    with suppress(OSError):  # the rest of a request that a dead child did not read
-        child.stdin.close()

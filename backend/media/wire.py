@@ -1,6 +1,6 @@
-"""The wire between the app and its decoding child: one request in, framed messages out.
+"""The wire between the app and its decoding child: requests in, framed messages out.
 
-    request    one line of JSON on the child's stdin, which then stays open while the app waits
+    request    one line of JSON on the child's stdin, which stays open while the app wants it
     message    1 byte tag, 4 bytes length, payload; the last one is END or FAULT
 
 Used at both ends. Knows no videos and no processes; whoever reads does not trust what comes.
@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import IO
 
 HEADER = struct.Struct("<BI")
+PATIENCE_S = 60.0  # a child that has a video open waits this long for a further request
 
 
 class Tag(IntEnum):

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import av  # noqa: F401  (before decord, or the FFmpeg in that takes the place of its own)
 import numpy as np
 import pytest
 from decord import VideoReader, cpu

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backend.media.stopping import Stopped, never
-from backend.media.visit import CHILD, Broke, TimedOut, _start, visit
+from backend.media.visit import Broke, Child, TimedOut, visit
 from backend.media.wire import Ask, Fault, Tag
 
 ASK = Ask("/nowhere", 10**7, 10**6, memory_bytes=1 << 31, cpu_s=60)
@@ -113,7 +113,7 @@ def test_a_child_that_eats_memory_ends_at_its_own_limit() -> None:
 
 def test_the_child_ends_when_the_app_goes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.mp4")  # to open it takes for ever
-    process = _start(CHILD)
+    process = Child().process
     assert process.stdin and process.stdout
     try:
         process.stdin.write(Ask(str(tmp_path / "never.mp4"), 1, 1, 1 << 31, 60).line())
