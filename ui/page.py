@@ -90,6 +90,7 @@ def build_page(
 
     @cache
     def known_examples(known: Composer) -> tuple[Example, ...]:
+        known.media.prepare()  # somebody is here, and may bring a video
         return read_examples(FOLDER, known.media)
 
     def examples() -> tuple[Example, ...]:
