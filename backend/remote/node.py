@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from backend.checkpoint.facts import Layout
-from backend.errors import EngineError, EngineFailed
+from backend.errors import BadInput, EngineError, EngineFailed
 from backend.remote import faults
 from backend.remote.address import Address
 from backend.remote.complaints import fit_to_show, read_complaint
@@ -103,16 +103,13 @@ class Node:
             self._remember(order)
 
     async def _list(self, wanted: str) -> Served:
-        where = self.address.label
         try:
             async with self._request("GET", "/models") as response:
                 content = await _read(response, MOST_LISTED)
                 return read_models(read_json(content.decode("utf-8", "replace")), wanted)
-        except (Garbled, Told) as error:
-            raise faults.garbled(where, str(error)) from None
-        except EngineFailed:
-            raise
-        except EngineError as error:
+        except Garbled as error:
+            raise faults.garbled(self.address.label, str(error)) from None
+        except BadInput as error:
             raise EngineFailed(error.cause, error.advice) from None
 
     async def _ask(
@@ -127,20 +124,22 @@ class Node:
         body = await asyncio.to_thread(write_body, order, dialect, served.model, kept)
         limit = asyncio.timeout(self._patience.first_s)
         writing.send()
+        fault: EngineError | None = None
         try:
             async with limit, self._request("POST", "/chat/completions", body) as response:
                 await self._read_answer(response, writing, limit)
         except TimeoutError:
-            if not writing.ended:
-                patience = self._patience
-                seconds = patience.between_s if writing.began else patience.first_s
-                raise faults.silent(where, seconds, writing.began) from None
+            patience = self._patience
+            seconds = patience.between_s if writing.began else patience.first_s
+            fault = None if writing.ended else faults.silent(where, seconds, writing.began)
         except Garbled as error:
-            raise faults.garbled(where, str(error)) from None
+            fault = faults.garbled(where, str(error))
         except Told as error:
-            raise faults.told(where, fit_to_show(str(error), [self._key])) from None
-        if not writing.ended:
-            raise faults.broke_off(where) if writing.began else faults.hung_up(where)
+            fault = faults.told(where, fit_to_show(str(error), [self._key]))
+        if fault is None and not writing.ended:
+            fault = faults.broke_off(where) if writing.began else faults.hung_up(where)
+        if fault is not None:
+            raise fault  # here, so that it does not carry what the engine said word for word
 
     async def _read_answer(
         self, response: httpx.Response, writing: Writing, limit: asyncio.Timeout
