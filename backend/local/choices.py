@@ -94,6 +94,12 @@ def refuse_question(plan: Plan, prepared: Prepared) -> None:
     )
 
 
+def told_free(plan: Plan) -> dict[str, int]:
+    """Bytes free now on the devices that compute, where the system tells."""
+    free = {worker.name: free_on(worker.name) for worker in plan.machine.workers}
+    return {name: count for name, count in free.items() if count < BOUNDLESS}
+
+
 def _usable(machine: Machine, strategy: Strategy) -> Machine:
     """The devices that a strategy may use."""
     if strategy is Strategy.CPU:
