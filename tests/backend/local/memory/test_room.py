@@ -1,4 +1,4 @@
-"""What may be kept is a share of what a long question leaves free, unless a person said how much."""
+"""What may be kept is a share of what a long question leaves free, unless a person says it."""
 
 import pytest
 
