@@ -49,6 +49,15 @@ def as_seen(image: Image.Image) -> Image.Image:
     return _in_srgb(image, image)
 
 
+def is_plain(image: Image.Image) -> bool:
+    """Whether `as_seen` would give an RGB image's pixels as they are in the file."""
+    return (
+        image.mode == "RGB"
+        and not image.has_transparency_data
+        and _profile_of(image, "RGB") is None
+    )
+
+
 def _grey(image: Image.Image, brightness: NDArray[np.float64]) -> Image.Image:
     """Brightness 0…1 as RGB; a colour named as transparent becomes white."""
     grey = np.rint(brightness * 255).astype(np.uint8)
@@ -74,22 +83,33 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _in_srgb(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """`pixels` of `image` in sRGB: through the profile the file brings, else as Pillow does."""
-    profile = image.info.get("icc_profile")
     if pixels.mode == "P":
         pixels = pixels.convert("RGB")
-    if profile and pixels.mode in ("RGB", "CMYK", "LAB"):
+    profile = _profile_of(image, pixels.mode)
+    if profile is not None:
         try:
-            return _through(ImageCms.ImageCmsProfile(io.BytesIO(profile)), pixels)
+            return _through(profile, pixels)
         except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a profile that is damaged or of another colour space: every viewer ignores it
+            pass  # a profile of another colour space: every viewer ignores it
     if pixels.mode == "LAB":
         return _through(ImageCms.createProfile("LAB"), pixels)
     return pixels if pixels.mode == "RGB" else pixels.convert("RGB")  # which would copy
 
 
+def _profile_of(image: Image.Image, mode: str) -> Any:
+    """The file's own profile, if it says anything about pixels of `mode` beyond what is usual."""
+    content = image.info.get("icc_profile")
+    if not content or mode not in ("RGB", "CMYK", "LAB"):
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        usual = "srgb" in ImageCms.getProfileDescription(profile).lower() and mode == "RGB"
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None  # damaged: every viewer ignores it
+    return None if usual else profile
+
+
 def _through(profile: Any, pixels: Image.Image) -> Image.Image:
-    if "srgb" in ImageCms.getProfileDescription(profile).lower() and pixels.mode == "RGB":
-        return pixels  # already so: the pixels stay exactly those of the file
     srgb = ImageCms.createProfile("sRGB")
     seen = ImageCms.profileToProfile(pixels, profile, srgb, outputMode="RGB")
     assert seen is not None

@@ -61,6 +61,9 @@ DAMAGED = (
 _QUIET = Quiet()  # Pillow warns about Exif data and the like, of no use to anybody
 
 
+Begin = Callable[[ImageFile.ImageFile], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """An image as a person sees it: RGB and upright, and what they should know about it."""
@@ -69,8 +72,10 @@ class Picture:
     notice: str = ""
 
 
-def open_image(path: str, name: str, limits: Limits) -> Picture:
+def open_image(path: str, name: str, limits: Limits, begin: Begin = lambda image: None) -> Picture:
     """Decode the image at `path`, which the person calls `name`.
+
+    `begin` gets the file when its header was read and found in order, before it is decoded.
 
     Raises `BadFile` for a file that is missing, no image, too large, damaged or cut off, or whose
     colours cannot be told.
@@ -82,17 +87,18 @@ def open_image(path: str, name: str, limits: Limits) -> Picture:
         raise BadFile(name, f"the file is larger than {limits.image_bytes // MB} MB.", AS_IMAGE)
     try:
         with open(path, "rb") as file, _QUIET:
-            return _decode(file, found.format, name, limits)
+            return _decode(file, found.format, name, limits, begin)
     except MemoryError:
         raise BadFile(name, "there is no memory for this image.", "Make it smaller.") from None
     except DAMAGED:
         raise BadFile(name, "the image is damaged or cut off.", f"{ADD_AGAIN} {AS_IMAGE}") from None
 
 
-def _decode(file: BinaryIO, format: str, name: str, limits: Limits) -> Picture:
+def _decode(file: BinaryIO, format: str, name: str, limits: Limits, begin: Begin) -> Picture:
     image = READERS[format](file)
     _require_size(image.size, name, limits)
     notice = _notice(image)
+    begin(image)
     coding = image.tile[0][3] if image.tile else None  # gone once the image is loaded
     image.load()
     mend_transparency(image, coding)
@@ -100,9 +106,15 @@ def _decode(file: BinaryIO, format: str, name: str, limits: Limits) -> Picture:
     _require_size(image.size, name, limits)
     if problem := unreadable_colours(image):
         raise BadFile(name, problem, "Save it as 8-bit PNG or JPEG and add that.")
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    turn = UPRIGHT.get(orientation_of(image))
     seen = as_seen(image)
     return Picture(seen if turn is None else seen.transpose(turn), notice)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How the image must be turned, as Exif tells; 1 for not at all. From 5 on sides change."""
+    told = image.getexif().get(ORIENTATION, 1)
+    return told if told in UPRIGHT else 1
 
 
 def _require_size(size: tuple[int, int], name: str, limits: Limits) -> None:

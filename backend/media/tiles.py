@@ -7,7 +7,7 @@ Source: `find_closest_aspect_ratio`, `dynamic_preprocess` and `build_transform` 
 model card; the tests compare with what that code gave.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.media.resize import STRIP_ROWS, each, narrow, shorten, strips_of
+from backend.media.resize import BICUBIC, STRIP_ROWS, Narrowing, shorten, strips_of
 
 Grid = tuple[int, int]  # columns, rows
 
@@ -53,29 +53,50 @@ def cut_tiles(
     The work is shared among the threads of `pool`, which must not be running this itself.
     """
     grid = choose_grid(image.width, image.height, max_tiles, tile)
-    strips = strips_of(image, image.height if pool is None else STRIP_ROWS)
-    return cut_strips(strips, image.height, grid, tile, thumbnail, pool)
+    return cut_image(image, TileCutter(grid, tile, thumbnail, image.height, pool))
 
 
-def cut_strips(
-    strips: Iterable[Image.Image],
-    height: int,
-    grid: Grid,
-    tile: int,
-    thumbnail: bool,
-    pool: Executor | None = None,
-) -> NDArray[np.uint8]:
-    """Tiles of the RGB image of `height` rows that comes in strips from top to bottom."""
-    columns, rows = grid
-    tiles = np.empty((count_tiles(grid, thumbnail), tile, tile, 3), np.uint8)
-    cut = tiles[: columns * rows].reshape(rows, columns, tile, tile, 3)
-    whole = tiles[columns * rows :]  # the thumbnail, or nothing
-    wide, *small = narrow(strips, height, [columns * tile, tile][: 1 + len(whole)], pool)
-    parts = [_Part(wide, column * tile, cut[:, column]) for column in range(columns)]
-    parts += [_Part(image, 0, whole) for image in small]
-    for _ in each(pool, _fill, parts):
-        pass
-    return tiles
+class TileCutter:
+    """Cuts the RGB image of `height` rows that comes in strips from top to bottom."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        tile: int,
+        thumbnail: bool,
+        height: int,
+        pool: Executor | None = None,
+        kernel: Image.Resampling = BICUBIC,
+    ) -> None:
+        columns, rows = grid
+        self.strip_rows = height if pool is None else STRIP_ROWS
+        self._tile = tile
+        self._pool = pool
+        self._kernel = kernel
+        self._tiles = np.empty((count_tiles(grid, thumbnail), tile, tile, 3), np.uint8)
+        self._grid = self._tiles[: columns * rows].reshape(rows, columns, tile, tile, 3)
+        self._whole = self._tiles[columns * rows :]  # the thumbnail, or nothing
+        widths = [columns * tile, tile][: 1 + len(self._whole)]
+        self._narrowing = Narrowing(height, widths, pool, kernel)
+
+    def add(self, strip: Image.Image) -> None:
+        """Take the next rows. With a pool this returns at once."""
+        self._narrowing.add(strip)
+
+    def finish(self) -> NDArray[np.uint8]:
+        """The tiles, as `cut_tiles` gives them, once all rows were taken."""
+        wide, *small = self._narrowing.finish()
+        columns = self._grid.shape[1]
+        parts = [_Part(wide, at * self._tile, self._grid[:, at]) for at in range(columns)]
+        parts += [_Part(image, 0, self._whole) for image in small]
+        for _ in (self._pool.map if self._pool else map)(self._fill, parts):
+            pass
+        return self._tiles
+
+    def _fill(self, part: "_Part") -> None:
+        rows, tile = part.tiles.shape[:2]
+        column = shorten(part.image, part.left, tile, rows * tile, self._kernel)
+        part.tiles[:] = np.asarray(column).reshape(part.tiles.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +108,11 @@ class _Part:
     tiles: NDArray[np.uint8]  # [rows, tile, tile, 3], to be filled
 
 
-def _fill(part: _Part) -> None:
-    rows, tile = part.tiles.shape[:2]
-    column = shorten(part.image, part.left, tile, rows * tile)
-    part.tiles[:] = np.asarray(column).reshape(part.tiles.shape)
+def cut_image(image: Image.Image, cutter: TileCutter) -> NDArray[np.uint8]:
+    """The tiles of an image that is all there."""
+    for strip in strips_of(image, cutter.strip_rows):
+        cutter.add(strip)
+    return cutter.finish()
 
 
 def normalise(

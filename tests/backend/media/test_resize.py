@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.media.resize import narrow, shorten, strips_of
+from backend.media.resize import Narrowing, shorten, strips_of
 from backend.media.tiles import choose_grid, cut_tiles
 
 
@@ -21,7 +21,10 @@ def test_two_passes_in_strips_are_one_resize_whatever_the_sizes() -> None:
         for seed in range(40):
             width, height, wide, high, rows = random.integers(1, 300, 5).tolist()
             image = noise(width, height, seed)
-            (narrowed,) = narrow(strips_of(image, rows), height, [wide], pool)
+            narrowing = Narrowing(height, [wide], pool)
+            for strip in strips_of(image, rows):
+                narrowing.add(strip)
+            (narrowed,) = narrowing.finish()
             whole = image.resize((wide, high), Image.Resampling.BICUBIC)
             cut = wide // 2
             for left, right in ((0, cut), (cut, wide)):
