@@ -67,7 +67,7 @@ class BoxHandlers:
         return draw_tray(session.drafts, session.cards)
 
     def weigh(self, question: str, browser: gr.Request, *values: object) -> str:
-        """The budget line for what stands in the box."""
+        """The budget line for what stands in the box; its files are got ready in the meantime."""
         session = self._session(browser)
         session.typed = question or ""
         composer = self._composer()
@@ -75,6 +75,8 @@ class BoxHandlers:
             return draw_budget(None)
         try:
             choices = read_choices(*values)
+            unsent = choices.turn("", accepted(session.drafts))
+            self._engine.expect(session.key, unsent.attachments)
             conversation = self._drafted(session, choices)
             return draw_budget(composer.measure(conversation) if conversation.turns else None)
         except EngineError as error:

@@ -286,6 +286,24 @@ def test_the_budget_weighs_the_chat_with_what_stands_in_the_box(desk: Desk, file
     assert "2 images · 2 tiles" in weigh(desk, "And here?")
 
 
+def test_files_in_the_box_are_got_ready_as_they_would_be_sent(desk: Desk, files):
+    from tests.ui.conftest import panel
+
+    def expected() -> list[tuple[str, int | None]]:
+        box_of(desk).weigh("", desk.browser(), *panel(max_tiles=3))
+        (told,) = desk.engine.expected.values()
+        return [(file.name, file.max_tiles) for file in told]
+
+    assert expected() == []
+    for name in ("wide.png", "tall.png"):
+        desk.drop(files / name)
+    assert expected() == [("wide.png", 3), ("tall.png", 3)]
+    desk.session().remove(desk.session().drafts[0].key)
+    assert expected() == [("tall.png", 3)]
+    desk.converse("What is here?")
+    assert expected() == []  # what was sent is the engine's already
+
+
 def test_the_budget_tells_when_it_is_too_much(desk: Desk):
     assert "excess" in weigh(desk, "word " * 5000)
 
