@@ -145,7 +145,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     page = options(parser, "page")
     page.value("--host", DEFAULTS.host, "address to listen on; 0.0.0.0 lets other machines in")
     page.value("--port", DEFAULTS.port, "port to listen on; 0 takes a free one")
-    page.value("--root-path", DEFAULTS.root_path, ROOT_PATH_HELP)
+    page.maybe("--root-path", str, ROOT_PATH_HELP)
     page.group.add_argument("--pick", action=BooleanOptionalAction, help=PICK_HELP)
     page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")

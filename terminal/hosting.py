@@ -38,6 +38,8 @@ def settle_model(
     """
     if settings.model != AUTO:
         return settings
+    if settings.remote:  # engines elsewhere have their models, and say which
+        return replace(settings, model=BUNDLED)
     machine = look()
     sizes = choose_sizes(settings, machine)
     model = _first_to_be_had(sizes, here, fetchable)

@@ -88,6 +88,16 @@ def test_the_page_with_its_own_model_is_started_as_our_parser_wants(
     assert command_of(document, profile).settings == Settings("auto", host="0.0.0.0")
 
 
+@pytest.mark.parametrize(("engine", "port"), ENGINES.items())
+def test_the_page_finds_its_engine_where_that_listens(
+    document: dict[str, Any], engine: str, port: int
+) -> None:
+    address = f"http://{engine}:{port}/v1"
+    assert command_of(document, engine).settings == Settings(host="0.0.0.0", engines=(address,))
+    started = document["services"][engine]
+    assert str(port) in started["command"] and f":{port}/" in started["healthcheck"]["test"][-1]
+
+
 def test_variables_reach_the_page() -> None:
     chosen = read_compose(TEXT, {"MODEL": "2B", "ROOT_PATH": "/chat", "PORT": "8080"})
     settings = command_of(chosen, "local").settings

@@ -138,7 +138,7 @@ def test_people_sign_in_where_the_server_wants_it(echo: int, tmp_path: Path) -> 
     words = ["openssl", "passwd", "-6", "a long password"]
     hashed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     (tmp_path / "users").write_text(f"anna:{hashed}")
-    with running_proxy(tmp_path, echo, sign_in='"InternVL3"') as proxy, client(proxy) as asked:
+    with running_proxy(tmp_path, echo, sign_in="InternVL3") as proxy, client(proxy) as asked:
         assert asked.get("").status_code == 401
         assert asked.get("v1/models").status_code == 401
         assert asked.get("", auth=("anna", "a wrong password")).status_code == 401

@@ -36,6 +36,11 @@ def test_a_model_that_was_named_is_left_alone_and_nothing_is_looked_at(
     assert capsys.readouterr().err == ""
 
 
+def test_in_front_of_other_engines_auto_names_no_checkpoint() -> None:
+    settings = Settings("auto", engines=("http://one:8000/v1",))
+    assert settle_model(settings, lambda: GPU).model == Settings().model
+
+
 def test_auto_is_the_largest_that_fits_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert settle(GPU) == "8B"
     assert settle(Machine(cpu=PROCESSOR)) == "1B"
