@@ -1,7 +1,8 @@
-"""Accuracy per kind: `python -m training.evaluate [--checkpoint DIR] [--samples N] [--set SET]`.
+"""Accuracy per kind: `python -m training.evaluate [--samples N] [--set SET] [--quantize int8]`.
 
 Greedy answers of transformers' own class, right when equal word for word; a box is right when its
-name is and it overlaps the true one by half (intersection over union). Weights in float32.
+name is and it overlaps the true one by half (intersection over union). Weights in float32, those of
+decoder layers in 8 or 4 bits with `--quantize`.
 """
 
 import argparse
@@ -16,6 +17,9 @@ import numpy as np
 import torch
 from transformers import InternVLForConditionalGeneration
 
+from backend.local.placement import Placement
+from backend.local.quantization import configure
+from backend.planner.costs import Quantization
 from training.network import DEVIATION, MEAN
 from training.sequences import encode_prompt
 from training.tokenizer import BUNDLED, Codec
@@ -57,9 +61,13 @@ def overlap(answer: str, wanted: str) -> float:
 class Examinee:
     """A checkpoint that answers trials greedily."""
 
-    def __init__(self, folder: Path = BUNDLED) -> None:
+    def __init__(self, folder: Path = BUNDLED, quantize: Quantization | None = None) -> None:
         self.codec = Codec(folder)
-        self.model = InternVLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.model = InternVLForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            quantization_config=configure(Placement(torch.float32, quantize=quantize)),
+        )
         self.model.eval()
 
     def answer(self, trials: Iterable[Trial]) -> list[Result]:
@@ -108,12 +116,19 @@ def share_right(results: list[Result]) -> float:
 
 
 def measure(
-    folder: Path, kinds: list[str], sets: list[str], samples: int, seed: int, processes: int
+    folder: Path,
+    kinds: list[str],
+    sets: list[str],
+    samples: int,
+    seed: int,
+    processes: int,
+    quantize: Quantization | None = None,
 ) -> dict[tuple[str, str], list[Result]]:
     """The results of each kind in each set, every set in a process of its own."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawning) as pool:
-        jobs = [pool.submit(measure_set, folder, kinds, which, samples, seed) for which in sets]
+        asked = ((folder, kinds, which, samples, seed, quantize) for which in sets)
+        jobs = [pool.submit(measure_set, *words) for words in asked]
     measured: dict[tuple[str, str], list[Result]] = {}
     for which, job in zip(sets, jobs, strict=True):
         for result in job.result():
@@ -122,12 +137,17 @@ def measure(
 
 
 def measure_set(
-    folder: Path, kinds: list[str], which: str, samples: int, seed: int
+    folder: Path,
+    kinds: list[str],
+    which: str,
+    samples: int,
+    seed: int,
+    quantize: Quantization | None = None,
 ) -> list[Result]:
     """All answers of one set on one thread, without their tiles."""
     torch.set_num_threads(1)
     trials = [trial for kind in kinds for trial in make_trials(kind, which, samples, seed)]
-    results = Examinee(folder).answer(trials)
+    results = Examinee(folder, quantize).answer(trials)
     return [replace(result, trial=replace(result.trial, tiles=())) for result in results]
 
 
@@ -164,12 +184,13 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, action="append", help="may be given several times")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--processes", type=int, default=2, help="each of one thread")
+    parser.add_argument("--quantize", choices=Quantization, type=Quantization)
     parser.add_argument("--wrong", action="store_true", help="show every wrong answer")
     parser.add_argument("--card", action="store_true", help="write the table into the card")
     chosen = parser.parse_args()
     kinds, sets = chosen.kind or list(KINDS), chosen.set or list(SETS)
     folder, samples = chosen.checkpoint, chosen.samples
-    measured = measure(folder, kinds, sets, samples, chosen.seed, chosen.processes)
+    measured = measure(folder, kinds, sets, samples, chosen.seed, chosen.processes, chosen.quantize)
     table = write_table(measured, samples)
     print(table)
     if chosen.wrong:

@@ -42,6 +42,8 @@ from backend.settings import Settings
 LOADING = threading.Lock()
 PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
 
+# Weights of other parts, as InternVL3.5-Flash has, would be left out without a word.
+PARTS = ("model", "lm_head", "language_model", "vision_model", "vision_tower", "mlp1")
 
 def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> LocalModel:
     """The model, placed as planned; `report` is told the share done and may raise to stop.
@@ -167,4 +169,10 @@ def _require_all(folder: Path, told: dict[str, Any]) -> None:
         raise BadCheckpoint(
             f"{folder} lacks {len(missing)} weights, {missing[0]} among them.",
             "Download the checkpoint again.",
+        )
+    foreign = sorted(key for key in told["unexpected_keys"] if key.split(".")[0] not in PARTS)
+    if foreign:
+        raise BadCheckpoint(
+            f"{folder} has a part that this program does not know ({foreign[0]}).",
+            "Give a checkpoint of InternVL2.5, 3 or 3.5 itself, not of a variant of it.",
         )

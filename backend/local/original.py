@@ -22,7 +22,12 @@ from backend.errors import BadCheckpoint
 
 CONTEXT = "<IMG_CONTEXT>"
 FAMILY = "internvl"  # the model type whose weight mapping is extended
-LANGUAGE_MODELS = {"Qwen2ForCausalLM": "qwen2", "InternLM2ForCausalLM": "llama"}
+# InternVL3 has the first two, InternVL2.5 too, and InternVL3.5 the third.
+LANGUAGE_MODELS = {
+    "Qwen2ForCausalLM": "qwen2",
+    "InternLM2ForCausalLM": "llama",
+    "Qwen3ForCausalLM": "qwen3",
+}
 LANGUAGE_SETTINGS = (
     "hidden_size",
     "intermediate_size",
@@ -30,6 +35,7 @@ LANGUAGE_SETTINGS = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
+    "attention_bias",
     "vocab_size",
     "max_position_embeddings",
     "rms_norm_eps",
@@ -153,7 +159,7 @@ def _convert_language(language: Mapping[str, Any]) -> dict[str, Any]:
     if architecture not in LANGUAGE_MODELS:
         raise BadCheckpoint(
             f"The language part of this checkpoint is {architecture}.",
-            f"Only {' and '.join(LANGUAGE_MODELS)} can be read from the original layout.",
+            f"Only {', '.join(LANGUAGE_MODELS)} can be read from the original layout.",
         )
     settings = {name: language[name] for name in LANGUAGE_SETTINGS if name in language}
     rope = dict(language.get("rope_scaling") or {})

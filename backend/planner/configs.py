@@ -15,6 +15,7 @@ from backend.errors import BadCheckpoint
 from backend.planner.shapes import Shape, TextShape, VisionShape
 
 Config = Mapping[str, Any]
+LANGUAGES = ("qwen2", "qwen3", "llama", "internlm2")
 FLOATS = ("bfloat16", "float16", "float32")
 QWEN3_HEAD_DIM = 128  # Qwen3Config's default; the others divide the hidden size
 
@@ -47,6 +48,7 @@ def shape_of(config: Config, name: str) -> Shape:
             f"The weights of {name} were saved quantised, which cannot be planned.",
             "Choose the checkpoint it was made from, and quantise on loading.",
         )
+    _require_known_language(config, name)
     try:
         return _LAYOUTS[layout](config, name)
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -126,6 +128,17 @@ def _read_text(text: Config) -> TextShape:
     )
 
 
+def _require_known_language(config: Config, name: str) -> None:
+    text = config.get("text_config") or config.get("llm_config")
+    kind = str(text.get("model_type", "qwen2")) if isinstance(text, dict) else "qwen2"
+    if kind not in LANGUAGES:
+        experts = ", a mixture of experts" if "moe" in kind or "gpt_oss" in kind else ""
+        raise BadCheckpoint(
+            f"The language part of {name} is {kind}{experts}, which this program does not load.",
+            f"Give a dense checkpoint of InternVL2.5, 3 or 3.5 ({', '.join(LANGUAGES)}).",
+        )
+
+
 def _text_extras(kind: str, text: Config) -> dict[str, bool]:
     """Which optional biases and norms a language part has."""
     if kind == "qwen2":
@@ -136,10 +149,8 @@ def _text_extras(kind: str, text: Config) -> dict[str, bool]:
     if kind == "llama":
         bias, mlp_bias = bool(text.get("attention_bias")), bool(text.get("mlp_bias"))
         return {"qkv_bias": bias, "output_bias": bias, "mlp_bias": mlp_bias}
-    if kind == "internlm2":  # its `bias` means attention only
-        bias = bool(text.get("bias", False))
-        return {"qkv_bias": bias, "output_bias": bias}
-    raise ValueError(f"the language part {kind!r} is none of qwen2, qwen3, llama and internlm2")
+    bias = bool(text.get("bias", False))  # InternLM2's, which means attention only
+    return {"qkv_bias": bias, "output_bias": bias}
 
 
 def _side(value: object) -> int:
