@@ -12,6 +12,7 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._roots: set[asyncio.Task[None]] = set()
         self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -21,7 +22,7 @@ class Loop:
 
     def run(self, work: Coroutine[Any, Any, None]) -> "Future[None]":
         """Have `work` done; cancelling the future cancels it there."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(self._rooted(work), self._loop)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel everything, do what is `last`, and wait until it has ended."""
@@ -31,16 +32,26 @@ class Loop:
             self._thread.start()  # what was handed over before a start is ended as well
         self._thread.join()
 
+    async def _rooted(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._roots.add(task)
+        try:
+            await work
+        finally:
+            self._roots.discard(task)
+
     def _run(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
         finally:
-            left = asyncio.all_tasks(loop)
-            for task in left:
+            loop.run_until_complete(asyncio.sleep(0))  # what was handed over last has begun
+            # Only ours: the libraries' own tasks are ended by those who began them.
+            for task in (roots := list(self._roots)):
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(asyncio.gather(*roots, return_exceptions=True))
             if self._last is not None:
                 loop.run_until_complete(self._last())
             loop.run_until_complete(loop.shutdown_asyncgens())
