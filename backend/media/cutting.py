@@ -3,9 +3,11 @@
 Where it can, it begins while the rows still come, and in the fast mode it has large JPEGs decoded
 at a half, a quarter or an eighth. Knows the model's tiles, and images as Pillow opens them.
 
-Fast mode: an image at least twice its grid's size is shrunk by a whole factor first (a JPEG by
-libjpeg's scaled inverse DCT, which is most of the gain; others by Pillow's box filter), and the
-rest is done by the bilinear kernel. All else is cut exactly.
+Fast mode: an image at least twice its grid's size is shrunk by a whole factor before it is cut, a
+JPEG while it is decoded (libjpeg's scaled inverse DCT), others by Pillow's box filter. Sharp edges
+differ most. The largest and mean differences over 16 pictures of 8 to 24 MP, of 255: photograph-like
+5 and 0.7, drawings 12 and 0.02, printed text 67 and 5.4, gratings at the limit of what tiles can
+show 89 and 14. All other images are cut exactly.
 """
 
 from concurrent.futures import Executor
@@ -18,11 +20,9 @@ from PIL import Image, ImageFile
 from backend.media.colours import is_plain
 from backend.media.early import EarlyRows
 from backend.media.images import orientation_of
-from backend.media.resize import BICUBIC
 from backend.media.tiles import Grid, TileCutter, choose_grid, cut_image
 
 FEW_PIXELS = 1_000_000  # smaller images are cut before other threads would have begun
-ROUGH = Image.Resampling.BILINEAR  # nearer to bicubic on an already shrunk image than bicubic is
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Cutting:
             image.draft(None, (wanted[1], wanted[0]) if turned else wanted)
         many = image.width * image.height > FEW_PIXELS
         if self._pool and many and is_plain(image) and orientation_of(image) == 1:
-            self._cutter = self._new_cutter(grid, image)
+            self._cutter = self._new_cutter(grid, image, self._pool)
             self._early = EarlyRows(image, self._cutter.add)
 
     def finish(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -72,7 +72,7 @@ class Cutting:
             wide, high = self._least(grid)
             image = image.reduce(max(1, min(image.width // wide, image.height // high)))
         few = image.width * image.height <= FEW_PIXELS
-        return cut_image(image, self._new_cutter(grid, image, alone=few))
+        return cut_image(image, self._new_cutter(grid, image, None if few else self._pool))
 
     def _grid(self) -> Grid:
         return choose_grid(*self.size, self._choices.max_tiles, self._choices.tile)
@@ -81,13 +81,6 @@ class Cutting:
         """The size below which detail would be lost that the tiles can show."""
         return grid[0] * self._choices.tile, grid[1] * self._choices.tile
 
-    def _new_cutter(self, grid: Grid, image: Image.Image, alone: bool = False) -> TileCutter:
-        shrunk = sorted(image.size) != sorted(self.size)
-        return TileCutter(
-            grid,
-            self._choices.tile,
-            self._choices.thumbnail,
-            image.height,
-            None if alone else self._pool,
-            ROUGH if shrunk else BICUBIC,
-        )
+    def _new_cutter(self, grid: Grid, image: Image.Image, pool: Executor | None) -> TileCutter:
+        tile, thumbnail = self._choices.tile, self._choices.thumbnail
+        return TileCutter(grid, tile, thumbnail, image.height, pool)

@@ -27,15 +27,9 @@ def strips_of(image: Image.Image, rows: int) -> Iterator[Image.Image]:
 class Narrowing:
     """The first pass, of an RGB image of `height` rows to several widths, as its strips come."""
 
-    def __init__(
-        self,
-        height: int,
-        widths: Sequence[int],
-        pool: Executor | None,
-        kernel: Image.Resampling = BICUBIC,
-    ) -> None:
+    def __init__(self, height: int, widths: Sequence[int], pool: Executor | None) -> None:
         self._height = height
-        self._narrow = partial(_narrow, widths, kernel)
+        self._narrow = partial(_narrow, widths)
         self._widths = widths
         self._pool = pool
         self._strips: list[Future[list[Image.Image]]] = []
@@ -63,15 +57,11 @@ class Narrowing:
         return narrowed
 
 
-def shorten(
-    image: Image.Image, left: int, width: int, height: int, kernel: Image.Resampling = BICUBIC
-) -> Image.Image:
+def shorten(image: Image.Image, left: int, width: int, height: int) -> Image.Image:
     """The second pass: `width` of the columns, from `left` on, to `height` rows."""
     columns = image.crop((left, 0, left + width, image.height))
-    return columns.resize((width, height), kernel)
+    return columns.resize((width, height), BICUBIC)
 
 
-def _narrow(
-    widths: Sequence[int], kernel: Image.Resampling, strip: Image.Image
-) -> list[Image.Image]:
-    return [strip.resize((width, strip.height), kernel) for width in widths]
+def _narrow(widths: Sequence[int], strip: Image.Image) -> list[Image.Image]:
+    return [strip.resize((width, strip.height), BICUBIC) for width in widths]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.media.resize import BICUBIC, STRIP_ROWS, Narrowing, shorten, strips_of
+from backend.media.resize import STRIP_ROWS, Narrowing, shorten, strips_of
 
 Grid = tuple[int, int]  # columns, rows
 
@@ -66,18 +66,16 @@ class TileCutter:
         thumbnail: bool,
         height: int,
         pool: Executor | None = None,
-        kernel: Image.Resampling = BICUBIC,
     ) -> None:
         columns, rows = grid
         self.strip_rows = height if pool is None else STRIP_ROWS
         self._tile = tile
         self._pool = pool
-        self._kernel = kernel
         self._tiles = np.empty((count_tiles(grid, thumbnail), tile, tile, 3), np.uint8)
         self._grid = self._tiles[: columns * rows].reshape(rows, columns, tile, tile, 3)
         self._whole = self._tiles[columns * rows :]  # the thumbnail, or nothing
         widths = [columns * tile, tile][: 1 + len(self._whole)]
-        self._narrowing = Narrowing(height, widths, pool, kernel)
+        self._narrowing = Narrowing(height, widths, pool)
 
     def add(self, strip: Image.Image) -> None:
         """Take the next rows. With a pool this returns at once."""
@@ -89,14 +87,9 @@ class TileCutter:
         columns = self._grid.shape[1]
         parts = [_Part(wide, at * self._tile, self._grid[:, at]) for at in range(columns)]
         parts += [_Part(image, 0, self._whole) for image in small]
-        for _ in (self._pool.map if self._pool else map)(self._fill, parts):
+        for _ in (self._pool.map if self._pool else map)(_fill, parts):
             pass
         return self._tiles
-
-    def _fill(self, part: "_Part") -> None:
-        rows, tile = part.tiles.shape[:2]
-        column = shorten(part.image, part.left, tile, rows * tile, self._kernel)
-        part.tiles[:] = np.asarray(column).reshape(part.tiles.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +99,12 @@ class _Part:
     image: Image.Image
     left: int
     tiles: NDArray[np.uint8]  # [rows, tile, tile, 3], to be filled
+
+
+def _fill(part: _Part) -> None:
+    rows, tile = part.tiles.shape[:2]
+    column = shorten(part.image, part.left, tile, rows * tile)
+    part.tiles[:] = np.asarray(column).reshape(part.tiles.shape)
 
 
 def cut_image(image: Image.Image, cutter: TileCutter) -> NDArray[np.uint8]:
