@@ -5,7 +5,7 @@ at a half, a quarter or an eighth. Knows the model's tiles, and images as Pillow
 
 Fast mode: an image at least twice its grid's size is shrunk by a whole factor before it is cut, a
 JPEG while it is decoded (libjpeg's scaled inverse DCT), others by Pillow's box filter. Sharp edges
-differ most. The largest and mean differences over 16 pictures of 8 to 24 MP, of 255: photograph-like
+differ most. The largest and mean differences in 16 pictures of 8 to 24 MP, of 255: photograph-like
 5 and 0.7, drawings 12 and 0.02, printed text 67 and 5.4, gratings at the limit of what tiles can
 show 89 and 14. All other images are cut exactly.
 """
