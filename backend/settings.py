@@ -12,6 +12,8 @@ from backend.errors import BadSetting
 BUNDLED = "bundled"
 FRAMES = 8  # of a video unless chosen otherwise: the model card's example
 DECODERS = ("av", "decord")
+EXACT, FAST = "exact", "fast"
+TILINGS = (EXACT, FAST)
 AUTO = "auto"
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
 ATTENTIONS = (AUTO, "sdpa", "flash_attention_2", "flash_attention_3", "eager")
@@ -31,6 +33,7 @@ class Settings:
     pick: bool | None = None  # whether the page may change the model; None: if nobody else is there
     max_queue: int = 16  # requests waiting at most, the running one not counted
     decoder: str = "av"
+    tiling: str = EXACT  # fast: large pictures are cut quicker and nearly right
     frames: int = FRAMES
     revision: str | None = None  # of a hub repository: a branch, a tag or a commit
     dtype: str = AUTO
@@ -71,6 +74,7 @@ class Settings:
         check_range("number of frames", self.frames, 1, MOST_FRAMES)
         check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
         _check_choice("decoder", self.decoder, DECODERS)
+        _check_choice("tiling", self.tiling, TILINGS)
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("attention", self.attention, ATTENTIONS)
         _check_choice("strategy", self.strategy, STRATEGIES)

@@ -18,7 +18,7 @@ from backend.media.stopping import StopSign, never
 from backend.prompt.budget import Budget
 from backend.prompt.remedy import Remedy
 from backend.prompt.template import CONTEXT, Blocks, Piece, Special, Text, order_of, write_prompt
-from backend.settings import Settings
+from backend.settings import FAST, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,7 @@ def open_composer(folder: Path, settings: Settings, name: str | None = None) -> 
         thumbnail=facts.thumbnail,
         frames=settings.frames,
         decoder=settings.decoder,
+        fast=settings.tiling == FAST,
     )
     return Composer(facts, read_tokens(folder), media)
 

@@ -25,7 +25,7 @@ from backend.errors import BadSetting
 from backend.media.reader import MediaReader
 from backend.prompt.compose import Composer, open_composer
 from backend.remote.recognise import Served
-from backend.settings import BUNDLED, Settings
+from backend.settings import BUNDLED, FAST, Settings
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_TILE = 256  # of a tile of 448 px: every InternVL3
@@ -93,6 +93,11 @@ def _guess(served: Served, settings: Settings) -> Composer:
         system_prompt=OFFICIAL_SYSTEM_PROMPT,
     )
     media = MediaReader(
-        facts.tile, facts.max_tiles, facts.thumbnail, settings.frames, settings.decoder
+        facts.tile,
+        facts.max_tiles,
+        facts.thumbnail,
+        settings.frames,
+        settings.decoder,
+        fast=settings.tiling == FAST,
     )
     return Composer(facts, GuessedTokens(), media, estimated=True)
