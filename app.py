@@ -10,10 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from backend.engine import Engine
+from backend.offers import Picker
 from backend.settings import Settings
+from backend.switching import SwitchingEngine
 from terminal.arguments import Ask, Batch, Command, Serve, read_command
 from terminal.border import close_soon, leave, run_guarded, set_up_log
 from terminal.hosting import settle_model, words_of_host
@@ -22,6 +25,7 @@ from terminal.plan import MakePlan, make_plan
 
 if TYPE_CHECKING:
     from backend.local.engine import LocalEngine
+    from backend.prompt.compose import Composer
     from backend.remote.engine import RemoteEngine
 
 
@@ -61,13 +65,15 @@ def serve(command: Serve) -> int:
     settings = replace(command.settings, port=free_port(command.settings))
     with own_folder():
         # Before signals are merely noted: a Ctrl-C during these imports ends them at once.
-        engine = make_engine(settings)
+        make: Any = partial(SwitchingEngine, make=make_engine) if settings.may_pick else make_engine
+        engine = make(settings)
         from door import open_door
         from ui import build_page, launch_options
 
         with Interruption() as interruption:
             door = open_door(engine, lambda: engine.composer, settings)
-            page = build_page(door.engine, lambda: engine.composer, settings)
+            picker = make_picker(engine) if isinstance(engine, SwitchingEngine) else None
+            page = build_page(door.engine, lambda: engine.composer, settings, picker=picker)
             options = launch_options(settings, door.around)
             _, address, _ = page.launch(prevent_thread_lock=True, **options)
             engine.start()
@@ -121,6 +127,13 @@ def make_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
     from backend.local.engine import LocalEngine
 
     return LocalEngine(settings)
+
+
+def make_picker(engine: "SwitchingEngine[Composer]") -> Picker:
+    """What lets the page change the model of `engine`."""
+    from backend.planner.offers import Offers
+
+    return Picker(Offers(engine.settings).list, lambda: engine.settings, engine.choose)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Whoever knows the machine fills these in; the page draws them and hands a choice back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.settings import Settings
@@ -17,7 +18,7 @@ class Offer:
     needs: str = ""  # room, as "6.5 GB"; "" if not known
     comes: str = ""  # what has to be fetched from the hub, as "4.2 GB"; "" if it is here
     reason: str = ""
-    remedy: str = ""  # what would fit, or where
+    remedy: str = ""  # how or where it would fit, as "in nf4 or on 2 × 48 GB"
     note: str = ""  # as "experimental"
 
     @property
@@ -32,3 +33,12 @@ class Menu:
 
     machine: str
     offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picker:
+    """How the page changes the model: the menu of a precision, what is chosen, and choosing."""
+
+    menu: Callable[[str | None], Menu]
+    chosen: Callable[[], Settings]
+    choose: Callable[[Settings], bool]

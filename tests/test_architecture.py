@@ -13,7 +13,9 @@ MOST_LINES_OF_A_FUNCTION = 60
 INTERFACE = {"backend"}
 READING = {"backend.media", "backend.checkpoint", "backend.prompt"}
 MAY_IMPORT = {
-    "app": {"ui", "terminal", "door", "backend.local", "backend.remote"} | INTERFACE | READING,
+    "app": {"ui", "terminal", "door", "backend.local", "backend.remote", "backend.planner"}
+    | INTERFACE
+    | READING,
     "door": {"starlette", "pydantic", "httpx"} | INTERFACE | READING,
     "ui": {"gradio", "PIL", "starlette"} | INTERFACE | READING,
     "terminal": INTERFACE | READING | {"backend.planner"},

@@ -14,7 +14,7 @@ from ui.choices import Choices, read_choices
 from ui.panels import draw_budget, draw_model, draw_notice
 from ui.sessions import Session, Sessions
 from ui.tray import draw_tray
-from ui.uploads import accept, accepted, choose, look_again
+from ui.uploads import accept, accepted, choose, forget_cards, look_again
 
 READY_S, LOADING_S = 5.0, 1.0  # how often a page asks how the model is
 
@@ -69,7 +69,7 @@ class BoxHandlers:
     def weigh(self, question: str, browser: gr.Request, *values: object) -> str:
         """The budget line for what stands in the box; its files are got ready in the meantime."""
         session = self._session(browser)
-        session.typed = question or ""
+        session.typed, session.panel = question or "", values
         composer = self._composer()
         if composer is None:
             return draw_budget(None)
@@ -83,26 +83,36 @@ class BoxHandlers:
             return draw_notice(error.cause, error.advice)
 
     def look(self, browser: gr.Request) -> list[Any]:
-        """How the model is now → model, tray, welcome, how soon to ask again, the button for files
-        and every setting; only what changed."""
+        """How the model is now → model, tray, welcome, budget, how soon to ask again, the button
+        for files and every setting; only what changed. Another model counts and cuts anew."""
         session = self._session(browser)
         status = self._engine.status()
         line = draw_model(status)
         composer = self._composer()
-        known = composer is not None
-        news, first = line != session.said, known is not session.known
+        known = composer.facts if composer else False
+        news, another = line != session.said, known != session.known
+        if another and session.known:
+            forget_cards(session)
         session.said, session.known = line, known
         other = status.unable != session.unable
         session.unable = status.unable
         grown = composer is not None and look_again(session, composer.media)
+        controls = grey(status.unable) if other else [gr.skip()] * (1 + len(CONTROLS))
+        if composer and another:
+            controls[1] = controls[1] | gr.update(placeholder=composer.facts.system_prompt)
         pause = READY_S if status.state is State.READY else LOADING_S
         return [
             line if news else gr.skip(),
             draw_tray(session.drafts, session.cards) if grown else gr.skip(),
-            self._welcome() if first else gr.skip(),
+            self._welcome() if another else gr.skip(),
+            self._weigh_again(session, browser) if another else gr.skip(),
             gr.Timer(pause) if news else gr.skip(),
-            *(grey(status.unable) if other else [gr.skip()] * (1 + len(CONTROLS))),
+            *controls,
         ]
+
+    def _weigh_again(self, session: Session, browser: gr.Request) -> Any:
+        """The budget line once more, if it was ever asked for."""
+        return self.weigh(session.typed, browser, *session.panel) if session.panel else gr.skip()
 
     def _drafted(self, session: Session, choices: Choices) -> Conversation:
         """The chat as it would be if the box were sent now."""

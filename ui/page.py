@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
 
+from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import MAX_NEW_TOKENS, MOST_TILES
 from backend.engine import Engine
+from backend.offers import Picker
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from ui import words
@@ -17,6 +19,7 @@ from ui.examples import FOLDER, Example, read_abilities, read_examples
 from ui.frame import Frame
 from ui.handlers import ChatHandlers
 from ui.panels import draw_brand, draw_budget, draw_model, draw_welcome
+from ui.picker import PickHandlers, make_picker
 from ui.sessions import Sessions
 from ui.view import NAMES
 
@@ -66,6 +69,7 @@ class Parts:
     stop: gr.Button
     actions: gr.Row
     model: gr.HTML
+    picker: gr.HTML | None
     timer: gr.Timer
     fresh: gr.Button
     retry: gr.Button
@@ -84,14 +88,20 @@ def build_page(
     composer: Callable[[], Composer | None],
     settings: Settings,
     sessions: Sessions | None = None,
+    picker: Picker | None = None,
 ) -> gr.Blocks:
-    """The page that asks `engine`; `composer` gives the checkpoint's facts once they are known."""
+    """The page that asks `engine`; `composer` gives the checkpoint's facts once they are known.
+
+    With a `picker` the page can change the model.
+    """
     sessions = Sessions() if sessions is None else sessions  # an empty one is falsy
 
-    @cache
+    @lru_cache(maxsize=1)  # a model that was left is held by nobody
     def known_examples(known: Composer) -> tuple[Example, ...]:
         known.media.prepare()  # somebody is here, and may bring a video
-        return read_examples(FOLDER, known.media)
+        # They are of what the bundled model knows.
+        bundled = known.facts.folder == BUNDLED_FOLDER
+        return read_examples(FOLDER, known.media) if bundled else ()
 
     def examples() -> tuple[Example, ...]:
         known = composer()
@@ -108,10 +118,14 @@ def build_page(
         delete_cache=(3600, FILES_KEPT_S),
     )
     with page:
-        parts = lay_out(draw_model(engine.status()))
+        parts = lay_out(draw_model(engine.status()), picker is not None)
         box = BoxHandlers(engine, composer, sessions, welcome)
         chat = ChatHandlers(engine, composer, sessions, examples)
         wire_box(page, parts, box)
+        if picker is not None and parts.picker is not None:
+            pick = PickHandlers(engine, picker, sessions)
+            changed = [parts.picker, parts.model, parts.notice, parts.timer]
+            parts.picker.select(pick.press, None, changed, **PRIVATE)
         wire_chat(page, parts, chat, box)
     page.queue(max_size=None, api_open=False, default_concurrency_limit=None)
     return page
@@ -122,12 +136,13 @@ def make_html(value: str, name: str, script: str | None = None) -> gr.HTML:
     return gr.HTML(value, elem_id=name, js_on_load=script, apply_default_css=False)
 
 
-def lay_out(model: str) -> Parts:
+def lay_out(model: str, pick: bool) -> Parts:
     """Every component, in reading order: side, chat, box, settings."""
     with gr.Sidebar(label=words.TITLE, open=True, width=248, elem_id="side"):
         make_html(draw_brand(), "brand")
         fresh = gr.Button(words.NEW_CHAT, elem_id="fresh")
         status = make_html(model, "model")
+        picker = make_picker() if pick else None
     with gr.Column(elem_id="reading"):
         welcome = make_html(draw_welcome((), ""), "welcome", WELCOME_SCRIPT)
         history = make_chat("history", words.CHAT)
@@ -154,7 +169,7 @@ def lay_out(model: str) -> Parts:
     timer = gr.Timer(LOADING_S)
     return Parts(
         history, live, progress, notice, tray, question, budget, welcome, send, stop, actions,
-        status, timer, fresh, retry, undo, files, choices,
+        status, picker, timer, fresh, retry, undo, files, choices,
     )  # fmt: skip
 
 
@@ -235,7 +250,8 @@ def wire_box(page: gr.Blocks, parts: Parts, box: BoxHandlers) -> None:
     parts.tray.input(box.choose, None, tray, **PRIVATE).then(**weigh)
     parts.tray.delete(box.remove, None, parts.tray, **PRIVATE).then(**weigh)
     gr.on([parts.question.input, *(part.change for part in parts.settings)], **weigh)
-    how = [parts.model, parts.tray, parts.welcome, parts.timer, parts.files, *parts.settings]
+    how = [parts.model, parts.tray, parts.welcome, parts.budget, parts.timer, parts.files]
+    how.extend(parts.settings)
     parts.timer.tick(box.look, None, how, **PRIVATE)
     page.load(box.look, None, how, **PRIVATE)
 

@@ -56,7 +56,9 @@ class Session:
     overlays: dict[Answer, Overlay] = field(default_factory=dict)
     typed: str = ""
     said: str = ""  # the model's line as last shown
-    known: bool | None = None  # whether the checkpoint's facts were when last asked
+    known: object = None  # the checkpoint's facts when last asked, False before there are any
+    panel: tuple[object, ...] = ()  # the settings as last seen
+    precision: str | None = None  # in which the list of models is shown; None while it is folded
     unable: tuple[Inability, ...] = ()  # what was greyed out when last asked
     running: Running | None = None
     outcome: Outcome | None = None
@@ -99,8 +101,7 @@ class Session:
         running.stream.close()
         question = ""
         if (broken_off and text) or (not problem and (text or running.finished)):
-            cost = None if broken_off else running.stream.statistics
-            answer = Answer(text, running.stream.token_ids, cost)
+            answer = Answer(text, running.stream.token_ids, running.stream.statistics)
             self.conversation = running.request.conversation.answered(answer)
         else:
             self.conversation = running.before

@@ -53,6 +53,12 @@ def look_again(session: Session, media: MediaReader) -> bool:
     return bool(missing)
 
 
+def forget_cards(session: Session) -> None:
+    """Let unsent files be drawn anew: another model cuts them otherwise."""
+    for file in accepted(session.drafts):
+        session.cards.pop(file, None)
+
+
 def choose(
     session: Session, key: int, field: str, value: object, media: MediaReader | None
 ) -> None:

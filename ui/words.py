@@ -6,6 +6,7 @@ is escaped: whoever draws a word escapes it.
 
 from backend.conversation import End, Statistics
 from backend.engine import Stage, State, Status
+from backend.offers import Offer
 from backend.prompt.budget import Budget
 
 TITLE = "InternVL3 chat"
@@ -58,6 +59,11 @@ LAYOUT = "Several pictures"
 LAYOUT_INFO = "Numbered one by one, or as one set."
 SEPARATE = "separate"
 COMBINED = "combined"
+
+CHANGE_MODEL = "Change the model"
+CHANGE_ENDS = "A change ends answers that are being written, on every open page."
+PRECISION = "Precision"
+PRECISION_AUTO = "auto"
 
 ENDS = {
     End.EOS: "finished",
@@ -154,8 +160,21 @@ def model_line(status: Status) -> str:
     if status.state is State.FAILED:
         return status.reason or "The model could not be loaded."
     waiting = f"{status.waiting} waiting" if status.waiting else ""
-    how = ("ready", status.device, status.precision, status.attention, waiting)
+    how = ("ready", status.device, status.precision, status.attention, status.batching, waiting)
     return " · ".join(filter(None, how))
+
+
+def machine(free: str) -> str:
+    """What models have to fit."""
+    return f"Free here: {free}"
+
+
+def offer_lines(offer: Offer, chosen: bool) -> list[str]:
+    """What there is to know of a model before it is chosen, beside its name and its room."""
+    where = offer.remedy.replace(" × ", "\u00a0×\u00a0").replace(" GB", "\u00a0GB")
+    remedy = f"{offer.reason}, fits {where}" if where else offer.reason
+    comes = f"needs the hub: {offer.comes}" if offer.comes and offer.fits and not chosen else ""
+    return [line for line in (offer.note, "chosen now" if chosen else "", remedy, comes) if line]
 
 
 def tiles_of(columns: int, rows: int, tiles: int) -> str:

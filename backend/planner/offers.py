@@ -3,7 +3,9 @@
 What each needs comes from shapes alone; whether its files are here, from the hub's cache.
 """
 
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 
 from backend.checkpoint.find import find_checkpoint, name_of, repository_of
@@ -27,7 +29,7 @@ SAVED_BYTES = 2  # a parameter, in the bfloat16 of the published files
 class Offers:
     """What may be chosen on this machine instead of the model that `settings` name.
 
-    The machine is taken as `look` finds it before any model is loaded: whatever is loaded later
+    The machine is taken as `look` finds it now, before a model is loaded: whatever is loaded later
     leaves before the next one comes.
     """
 
@@ -38,8 +40,20 @@ class Offers:
         here: Callable[[str], bool] = is_here,
     ) -> None:
         self._settings = settings
-        self._machine = look()
         self._here = here
+        self._looking = Future[Machine]()
+        # A driver that sleeps takes seconds to answer, and nobody may open the list at all.
+        threading.Thread(target=self._look, args=(look,), daemon=True).start()
+
+    @property
+    def _machine(self) -> Machine:
+        return self._looking.result()
+
+    def _look(self, look: Callable[[], Machine]) -> None:
+        try:
+            self._looking.set_result(look())
+        except EngineError as error:  # told to whoever opens the list
+            self._looking.set_exception(error)
 
     def list(self, quantize: str | None) -> Menu:
         """Every model in a precision."""
@@ -83,7 +97,7 @@ class Offers:
         return given if given is None or shape is None or given <= shape.context else None
 
     def _mend(self, plan: Plan) -> str:
-        """What would fit here, or where this would."""
+        """How this would fit here, or where."""
         settings = replace(self._settings, context=plan.demand.context)
         tried = (
             plan_wanted(plan.demand.shape, replace(settings, quantize=quantize), self._machine)
@@ -91,7 +105,7 @@ class Offers:
         )
         lighter = next((str(one.demand.precision) for one in tried if one.fits), "")
         elsewhere = smallest_usual_machine(plan.demand)
-        ways = [f"{lighter} fits" if lighter else "", describe(elsewhere)]
+        ways = (lighter and f"in {lighter}", elsewhere and f"on {describe(elsewhere)}")
         return " or ".join(filter(None, ways))
 
 
@@ -119,19 +133,15 @@ def shape_of(model: str) -> Shape | None:
 
 
 def say_why(plan: Plan) -> str:
-    """`needs 41 GB of 24 GB`: all devices together, or the one that would hold too much."""
+    """Why a plan does not fit, beside what it needs and what is free in all."""
     free = sum(device.free_bytes for device in plan.machine.workers)
+    if in_gb(plan.used_bytes) == in_gb(free):
+        return "just too large"
     if plan.used_bytes > free:
-        return compare(plan.used_bytes, free)
+        return "too large"
     fullest = max(plan.loads, key=lambda load: load.share)
-    return f"{compare(fullest.used_bytes, fullest.device.free_bytes)} on {fullest.device.name}"
-
-
-def compare(needed: int, free: int) -> str:
-    """`needs 41 GB of 24 GB`; two that read alike would not explain."""
-    if in_gb(needed) == in_gb(free):
-        return f"needs a little more than {in_gb(free)}"
-    return f"needs {in_gb(needed)} of {in_gb(free)}"
+    holds, has = in_gb(fullest.used_bytes), in_gb(fullest.device.free_bytes)
+    return f"{fullest.device.name} would hold {holds} and has {has}"
 
 
 def lighter_than(quantize: Quantization | None) -> Iterable[Quantization]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from backend.conversation import End
 from backend.engine import Inability
 from backend.errors import BrokenOff, EngineFailed
 from backend.prompt.budget import Budget
@@ -43,13 +44,14 @@ def test_an_engine_that_takes_no_pictures_gets_none() -> None:
 
 def test_a_look_greys_out_once_and_gives_back_what_another_engine_can(desk: Desk) -> None:
     box = BoxHandlers(desk.engine, lambda: desk.composer, desk.sessions, lambda: "")
-    assert box.look(desk.browser())[4:] == [gr.skip()] * (1 + len(CONTROLS))
+    box.look(desk.browser())
+    assert box.look(desk.browser())[5:] == [gr.skip()] * (1 + len(CONTROLS))
     desk.engine.now = replace(desk.engine.now, unable=(Inability("seed", "No."),))
     seed = [control.what for control in CONTROLS].index("seed")
-    assert box.look(desk.browser())[5 + seed]["interactive"] is False
-    assert box.look(desk.browser())[4:] == [gr.skip()] * (1 + len(CONTROLS))
+    assert box.look(desk.browser())[6 + seed]["interactive"] is False
+    assert box.look(desk.browser())[5:] == [gr.skip()] * (1 + len(CONTROLS))
     desk.engine.now = replace(desk.engine.now, unable=())
-    assert box.look(desk.browser())[5 + seed]["interactive"] is True
+    assert box.look(desk.browser())[6 + seed]["interactive"] is True
 
 
 def test_of_an_answer_that_broke_off_the_text_stays_and_retry_asks_again(desk: Desk) -> None:
@@ -58,7 +60,8 @@ def test_of_an_answer_that_broke_off_the_text_stays_and_retry_asks_again(desk: D
     assert "llm:1 broke off." in shown["notice"] and "Once upon" in texts(shown["history"])
     (turn,) = desk.session().conversation.turns
     assert turn.answer is not None and turn.answer.text == "Once upon"
-    assert turn.answer.statistics is None
+    assert turn.answer.statistics is not None
+    assert turn.answer.statistics.end is End.BROKEN_OFF
     desk.chat.retry(desk.browser(), *PANEL.values())
     desk.follow()
     assert texts(desk.settle()["history"])[1] == "An answer."

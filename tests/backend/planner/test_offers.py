@@ -10,7 +10,7 @@ from backend.offers import Offer
 from backend.planner import offers
 from backend.planner.costs import CONTEXT, Demand, Precision, Quantization
 from backend.planner.devices import CPU, GB, Device, Machine, in_gb, make_gpus
-from backend.planner.offers import Offers, compare, models_beside
+from backend.planner.offers import Offers, models_beside
 from backend.planner.plan import plan_devices
 from backend.planner.sizes import SIZES
 from backend.settings import Settings
@@ -47,18 +47,16 @@ def test_needs_and_fits_are_the_planner_s(quantize: str | None) -> None:
 
 def test_what_does_not_fit_says_why_and_what_would() -> None:
     offered = menu()
-    assert offered["38B"].reason == "needs 90 GB of 48 GB"
-    assert offered["38B"].remedy == "nf4 fits or 2 × 48 GB"
+    assert offered["38B"].needs == "90 GB" and offered["38B"].reason == "too large"
+    assert offered["38B"].remedy == "in nf4 or on 2 × 48 GB"
     assert offered["14B"].fits and offered["14B"].reason == offered["14B"].remedy == ""
     assert menu(quantize="nf4")["38B"].fits
-    assert menu(quantize="nf4")["78B"].remedy == "1 × 80 GB"
+    assert menu(quantize="nf4")["78B"].remedy == "on 1 × 80 GB"
     uneven = Machine(make_gpus(4, 24), Device(CPU, 64 * GB))
     single = menu(Settings(strategy="card"), uneven)["8B"]
-    assert single.reason == "needs 12 GB of 4 GB on cuda:0"
-
-
-def test_two_figures_that_read_alike_are_not_compared() -> None:
-    assert compare(21_400_000_000, 21_200_000_000) == "needs a little more than 21 GB"
+    assert single.reason == "cuda:0 would hold 12 GB and has 4 GB"
+    nearly = Machine(cpu=Device(CPU, int(36.6 * GB)))
+    assert menu(Settings(dtype="bfloat16"), nearly)["14B"].reason == "just too large"
 
 
 def test_what_is_not_here_says_what_comes() -> None:
