@@ -101,9 +101,7 @@ def add_model_options(parser: Parser) -> None:
         default=DEFAULTS.decoder,
         help="what decodes videos; decord is the model card's own (default %(default)s)",
     )
-    model.group.add_argument(
-        "--tiling", choices=TILINGS, default=DEFAULTS.tiling, help=TILING_HELP
-    )
+    model.group.add_argument("--tiling", choices=TILINGS, default=DEFAULTS.tiling, help=TILING_HELP)
     model.switch("--verbose", "write the log to stderr, with the causes of faults")
 
 

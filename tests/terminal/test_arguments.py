@@ -25,9 +25,9 @@ def test_no_words_serve_the_page_with_the_defaults() -> None:
 
 
 def test_the_page_is_served_as_told() -> None:
-    words = "--host 0.0.0.0 --port 80 --max-queue 3 --model 2B --decoder decord --frames 16"
+    words = "--host 0.0.0.0 --port 80 --max-queue 3 --model 2B --decoder decord --frames 16 --tiling fast"
     assert read_command(words.split()) == Serve(
-        Settings("2B", "0.0.0.0", 80, max_queue=3, decoder="decord", frames=16)
+        Settings("2B", "0.0.0.0", 80, max_queue=3, decoder="decord", frames=16, tiling="fast")
     )
 
 
@@ -132,6 +132,7 @@ def test_combined_concerns_every_question() -> None:
         "ask Q --seed x",
         "ask Q --max-new-tokens 1e9",
         "ask Q --decoder opencv",
+        "ask Q --tiling quick",
         "ask Q --dtype int4",
         "ask Q --attention flash",
         "--quantize fp8",
