@@ -25,8 +25,8 @@ def test_no_words_serve_the_page_with_the_defaults() -> None:
 
 
 def test_the_page_is_served_as_told() -> None:
-    words = "--host 0.0.0.0 --port 80 --max-queue 3 --model 2B --decoder decord --frames 16 --tiling fast"
-    assert read_command(words.split()) == Serve(
+    words = "--host 0.0.0.0 --port 80 --max-queue 3 --model 2B --decoder decord --frames 16"
+    assert read_command(f"{words} --tiling fast".split()) == Serve(
         Settings("2B", "0.0.0.0", 80, max_queue=3, decoder="decord", frames=16, tiling="fast")
     )
 

@@ -11,7 +11,7 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, Kind, Turn
 from backend.errors import BadCheckpoint, BadFile, BadSetting
 from backend.prompt.compose import open_composer
-from backend.settings import Settings
+from backend.settings import TILINGS, Settings
 from tests.backend.checkpoint.folders import ORIGINAL
 
 
@@ -41,6 +41,16 @@ def test_the_bundled_checkpoint_reads_a_picture(pictures: tuple[Attachment, Atta
     assert prompt.visual_tokens == composer.facts.tokens_per_tile * len(tiles)
     assert tiles.shape[1:] == (composer.facts.tile, composer.facts.tile, 3)
     assert prompt.budget.fits
+
+
+def test_fast_tiling_cuts_large_pictures_nearly_the_same(tmp_path: Path):
+    Image.linear_gradient("L").resize((1200, 900)).save(tmp_path / "a.jpg")
+    file = Attachment(str(tmp_path / "a.jpg"), Kind.IMAGE, "a.jpg")
+    exact, fast = (
+        open_composer(BUNDLED_FOLDER, Settings(tiling=tiling)).media.tiles(file).astype(int)
+        for tiling in TILINGS
+    )
+    assert 0 < abs(exact - fast).max() <= 8
 
 
 def test_a_shorter_context_than_the_checkpoints_limits_every_conversation():
@@ -81,7 +91,7 @@ def test_composing_needs_neither_torch_nor_transformers():
         "from backend.checkpoint.find import BUNDLED_FOLDER\n"
         "from backend.conversation import Conversation, Turn\n"
         "from backend.prompt.compose import open_composer\n"
-        "from backend.settings import Settings\n"
+        "from backend.settings import TILINGS, Settings\n"
         "open_composer(BUNDLED_FOLDER, Settings()).compose(Conversation((Turn('Hi'),)))\n"
         "print(sorted({'torch', 'transformers', 'gradio', 'huggingface_hub'} & set(sys.modules)))"
     )
