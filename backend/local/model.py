@@ -196,11 +196,13 @@ class LocalModel:
     def _encode(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
         """Features of tiles [n, height, width, 3], as [n, tokens per tile, width]."""
         pixels = torch.from_numpy(tiles).to(self._device)  # bytes travel, not floats
-        mean = torch.tensor(self._facts.mean, device=pixels.device)
-        std = torch.tensor(self._facts.std, device=pixels.device)
-        normal = pixels.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+        mean = torch.tensor(self._facts.mean, device=pixels.device)[:, None, None]
+        std = torch.tensor(self._facts.std, device=pixels.device)[:, None, None]
+        # Channels first while they are bytes: what follows then runs along rows, twice as quick.
+        normal = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
+        normal.div_(255).sub_(mean).div_(std)
         outputs = self._network.model.get_image_features(
-            pixel_values=normal.contiguous(), return_dict=True
+            pixel_values=normal, return_dict=True
         )
         features: torch.Tensor = outputs.pooler_output
         return features
