@@ -201,9 +201,7 @@ class LocalModel:
         # Channels first while they are bytes: what follows then runs along rows, twice as quick.
         normal = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
         normal.div_(255).sub_(mean).div_(std)
-        outputs = self._network.model.get_image_features(
-            pixel_values=normal, return_dict=True
-        )
+        outputs = self._network.model.get_image_features(pixel_values=normal, return_dict=True)
         features: torch.Tensor = outputs.pooler_output
         return features
 
