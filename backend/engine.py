@@ -44,6 +44,7 @@ class Status:
     device: str = ""  # where it runs, as "cpu" or "2 × NVIDIA H100"
     precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
     attention: str = ""  # as "sdpa"
+    batching: str = ""  # as "up to 8 at once"
     waiting: int = 0  # requests in the queue, the running ones not counted
     doing: str = ""
     unable: tuple[Inability, ...] = ()

@@ -16,6 +16,8 @@ EXACT, FAST = "exact", "fast"
 TILINGS = (EXACT, FAST)
 AUTO = "auto"
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
+ON, OFF = "on", "off"
+BATCHINGS = (AUTO, ON, OFF)
 ATTENTIONS = (AUTO, "sdpa", "flash_attention_2", "flash_attention_3", "eager")
 QUANTIZATIONS = ("int8", "nf4")
 STRATEGIES = ("balanced", "card", "single", "cpu")
@@ -40,6 +42,8 @@ class Settings:
     quantize: str | None = None
     adapter: str | None = None  # folder of a LoRA adapter to put onto the model
     attention: str = AUTO
+    batching: str = AUTO  # whether several requests are answered at once
+    cache_gb: float | None = None  # what is kept for later questions at most; None: what is spare
     context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
     strategy: str = "balanced"
     offload: bool = False  # what does not fit may lie off the device that computes
@@ -72,11 +76,13 @@ class Settings:
         _check_root_path(self.root_path)
         check_range("queue length", self.max_queue, 1, 10_000)
         check_range("number of frames", self.frames, 1, MOST_FRAMES)
+        check_range("size of the cache in GB", self.cache_gb, 0, 1_000_000)
         check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
         _check_choice("decoder", self.decoder, DECODERS)
         _check_choice("tiling", self.tiling, TILINGS)
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("attention", self.attention, ATTENTIONS)
+        _check_choice("batching", self.batching, BATCHINGS)
         _check_choice("strategy", self.strategy, STRATEGIES)
         if self.quantize is not None:
             _check_choice("quantisation", self.quantize, QUANTIZATIONS)

@@ -20,6 +20,7 @@ from backend.local.engine import LocalEngine
 from backend.local.load import load_checkpoint
 from backend.local.model import LocalModel
 from backend.local.preparation import Prepared
+from backend.local.worker import Batching
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -133,14 +134,20 @@ class WatchedModel:
         self.device = model.device
         self.precision = model.precision
         self.attention = model.attention
+        self.batching = Batching()
         self._model = model
         self._watch = watch
 
-    def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
+    def answer(
+        self,
+        prepared: Prepared,
+        stream: AnswerStream,
+        between: Callable[[], None] = lambda: None,
+    ) -> End:
         """As the product's."""
         run = self._watch.begin(stream)
         try:
-            return self._model.answer(prepared, stream)
+            return self._model.answer(prepared, stream, between)
         finally:
             self._watch.end(run)
 

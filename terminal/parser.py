@@ -10,6 +10,7 @@ from typing import NoReturn
 from backend.settings import (
     ATTENTIONS,
     AUTO,
+    BATCHINGS,
     BUNDLED,
     DECODERS,
     DTYPES,
@@ -27,12 +28,19 @@ float32 would fill more than half of the free memory (default auto)"""
 ATTENTION_HELP = """\
 auto takes flash attention where it is installed, on an NVIDIA GPU in half precision, and sdpa
 elsewhere; eager is for comparisons, its memory is not foreseen (default auto)"""
+BATCHING_HELP = """\
+whether several questions are answered at the same time; auto does so where the model lies on one
+device, unquantised, with room for several; on refuses to start where it cannot (default auto)"""
 TILING_HELP = """\
 exact cuts pictures into the pixels of the model card; fast shrinks a large one while it is decoded:
 values differ by 5 of 255 at most in photographs, by 67 in small print (default exact)"""
 QUANTIZE_HELP = """\
 store decoder layers in 8 or 4 bits with bitsandbytes, on NVIDIA GPUs and the processor: less
 memory, no more speed"""
+
+CACHE_HELP = """\
+what was read and seen is kept for later questions up to so many GB, and yields when a question
+needs the room; 0 keeps nothing (default: a share of what is free beside the model)"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,6 +120,8 @@ def add_loading_options(parser: Parser) -> None:
     add("--dtype", choices=DTYPES, default=DEFAULTS.dtype, help=DTYPE_HELP)
     add("--quantize", choices=QUANTIZATIONS, help=QUANTIZE_HELP)
     add("--attention", choices=ATTENTIONS, default=DEFAULTS.attention, help=ATTENTION_HELP)
+    add("--batching", choices=BATCHINGS, default=DEFAULTS.batching, help=BATCHING_HELP)
+    loading.maybe("--cache-gb", float, CACHE_HELP)
     loading.maybe("--context", int, "tokens at most, prompt and answer (default: the checkpoint's)")
     add(
         "--strategy",

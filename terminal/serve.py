@@ -84,5 +84,6 @@ def _outcome(status: Status) -> str:
     if status.state is State.FAILED:
         return f"{status.model} cannot answer: {status.reason}"
     attention = f" with {status.attention}" if status.attention else ""
-    where = f"on {status.device} in {status.precision}{attention}"
+    several = f", {status.batching}" if status.batching else ""
+    where = f"on {status.device} in {status.precision}{attention}{several}"
     return f"{status.model} answers {where}. Ctrl-C ends it."

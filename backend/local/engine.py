@@ -129,6 +129,7 @@ class LocalEngine:
             device=model.device,
             precision=model.precision,
             attention=model.attention,
+            batching=str(model.batching),
         )
         broken = Worker(self._line, model).run()
         if broken is not None:

@@ -24,13 +24,15 @@ from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokenizer import Tokens
 from backend.errors import BadCheckpoint
 from backend.local.adapter import Adapter, apply_adapter, read_adapter
-from backend.local.choices import decide, refuse_question
-from backend.local.devices import find_machine
+from backend.local.choices import decide, refuse_question, told_free
+from backend.local.devices import find_machine, free_on
+from backend.local.memory.room import kept_bytes
 from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
 from backend.local.quantization import configure
 from backend.local.stages import Report, Share, Stages
+from backend.local.together.size import fit
 from backend.local.unmerged import is_unmerged, read_own_adapter
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
@@ -40,10 +42,10 @@ from backend.settings import Settings
 
 # transformers keeps its progress hook and its weight mappings per process, not per load.
 LOADING = threading.Lock()
-PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
-
 # Weights of other parts, as InternVL3.5-Flash has, would be left out without a word.
 PARTS = ("model", "lm_head", "language_model", "vision_model", "vision_tower", "mlp1")
+PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
+
 
 def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> LocalModel:
     """The model, placed as planned; `report` is told the share done and may raise to stop.
@@ -62,7 +64,15 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     network = load_network(folder, facts.layout, composer.tokens, choices.placement, stages.place)
     for adapter in (*_own_adapters(folder, shape), *chosen):
         apply_adapter(network, adapter)
-    return LocalModel(network, facts, composer.tokens, partial(refuse_question, choices.plan))
+    model = LocalModel(
+        network,
+        facts,
+        composer.tokens,
+        partial(refuse_question, choices.plan),
+        kept_bytes(settings.cache_gb, choices.plan, told_free(choices.plan)),
+    )
+    model.open_batching(settings.batching, fit(choices.plan, facts.context_length, free_on))
+    return model
 
 
 def load_network(
@@ -164,15 +174,15 @@ def _require_all(folder: Path, told: dict[str, Any]) -> None:
             f"{folder} has a LoRA beside its weights, and its config.json tells of none.",
             "Merge it where it was trained.",
         )
-    missing = sorted(told["missing_keys"])
-    if missing:
-        raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} weights, {missing[0]} among them.",
-            "Download the checkpoint again.",
-        )
     foreign = sorted(key for key in told["unexpected_keys"] if key.split(".")[0] not in PARTS)
     if foreign:
         raise BadCheckpoint(
             f"{folder} has a part that this program does not know ({foreign[0]}).",
             "Give a checkpoint of InternVL2.5, 3 or 3.5 itself, not of a variant of it.",
+        )
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise BadCheckpoint(
+            f"{folder} lacks {len(missing)} weights, {missing[0]} among them.",
+            "Download the checkpoint again.",
         )

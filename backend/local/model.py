@@ -6,8 +6,8 @@ and files only as tiles.
 
 import gc
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,17 @@ from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe
 from backend.local.faults import is_out_of_memory
+from backend.local.loaded import exact, places_of, precision_of
 from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
 from backend.local.memory.prefix import Reading
 from backend.local.preparation import Cut, Prepared
-from backend.local.quantization import quantization_of
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
-from backend.planner.costs import Quantization
+from backend.local.together.batch import Loaded
+from backend.local.together.opening import open_batching
+from backend.local.together.size import Size
+from backend.local.worker import Batching
 from backend.stream import AnswerStream
 
 KEPT_BYTES = 1 << 30
@@ -72,6 +75,7 @@ class LocalModel:
         self.caches = Caches(kept_bytes - features if exact(network) else 0)
         self._facts = facts
         self._table = ByteTable(tokens)
+        self.batching = Batching()
         self._alone = threading.Lock()
         self._stream: AnswerStream | None = None
         # Else `generate` would mix the checkpoint's sampling defaults into a person's choice.
@@ -79,17 +83,40 @@ class LocalModel:
         for layer in (*network.model.vision_tower.encoder.layer, *_decoder_layers(network)):
             layer.register_forward_pre_hook(self._stop_if_closed)
 
-    def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
-        """Write the answer into `stream`; raises `Stopped` within a layer after that is closed."""
+    def answer(
+        self,
+        prepared: Prepared,
+        stream: AnswerStream,
+        between: Callable[[], None] = lambda: None,
+    ) -> End:
+        """Write the answer into `stream`; raises `Stopped` within a layer after that is closed.
+
+        `between` is called after each token: others may be given a step there.
+        """
         if not self._alone.acquire(blocking=False):
             raise AssertionError("two generations at once on one model")
-        self._stream = stream
         try:
-            with torch.inference_mode():
-                return self._generate(prepared, stream)
+            with self.stopped_by(stream), torch.inference_mode():
+                return self._generate(prepared, stream, between)
         finally:
-            self._stream = None
             self._alone.release()
+
+    @contextmanager
+    def stopped_by(self, stream: AnswerStream | None) -> Iterator[None]:
+        """Have layers raise `Stopped` when `stream` is closed; with `None` nothing ends them."""
+        before, self._stream = self._stream, stream
+        try:
+            yield
+        finally:
+            self._stream = before
+
+    def open_batching(self, wanted: str, size: Size) -> None:
+        """Answer several requests at once from now on, if that is wanted and can be.
+
+        Raises `BadSetting`, with the reason, when it is insisted on and cannot be.
+        """
+        loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
+        self.batching = open_batching(wanted, loaded, size)
 
     def recover(self) -> None:
         """Free what a failed request left on the device; raises if the device works no more."""
@@ -101,12 +128,14 @@ class LocalModel:
             torch.mps.empty_cache()
         torch.ones(1, device=device).add_(1).item()
 
-    def _generate(self, prepared: Prepared, stream: AnswerStream) -> End:
+    def _generate(
+        self, prepared: Prepared, stream: AnswerStream, between: Callable[[], None]
+    ) -> End:
         reading = self._read(prepared)
         start = self._start(prepared, reading)
         budget = prepared.prompt.budget
         stream.begin(budget.total, budget.visual, start.tokens)
-        streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids)
+        streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids, between)
         try:
             self._write(prepared, start, reading, streamer)
         except (MemoryError, RuntimeError) as error:
@@ -254,31 +283,6 @@ def seed(value: int | None) -> None:
         torch.seed()
     else:
         torch.manual_seed(value)
-
-
-def exact(network: InternVLForConditionalGeneration) -> bool:
-    """Whether tokens read in two goes come out as in one.
-
-    LLM.int8() picks the columns that it multiplies in full from all rows at once
-    (arXiv:2208.07339), so that what is read together changes every row.
-    """
-    return quantization_of(network) is not Quantization.INT8
-
-
-def places_of(network: InternVLForConditionalGeneration) -> set[int | str]:
-    """Where a network lies, as device maps say it: GPUs by number, "cpu", "disk"."""
-    device_map = getattr(network, "hf_device_map", None)  # there is one for several places only
-    if device_map is not None:
-        return set(device_map.values())
-    device = network.device
-    return {device.index or 0 if device.type == "cuda" else device.type}
-
-
-def precision_of(network: InternVLForConditionalGeneration) -> str:
-    """In what a network computes, and how its matrices are stored if otherwise."""
-    dtype = str(network.dtype).removeprefix("torch.")
-    quantize = quantization_of(network)
-    return f"{quantize} + {dtype}" if quantize else dtype
 
 
 def _decoder_layers(network: InternVLForConditionalGeneration) -> list[torch.nn.Module]:

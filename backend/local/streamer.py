@@ -5,6 +5,7 @@ and the end travel the same way. It also is where a closed stream ends the gener
 `put` costs no further step. Stop texts are looked for here too, since here tokens become text.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,13 +25,21 @@ class StopFound(Exception):
 class AnswerStreamer(TextIteratorStreamer):
     """Hands one answer to its reader, token by token; `end_reason` tells why it ended."""
 
-    def __init__(self, stream: AnswerStream, table: ByteTable, eos: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        stream: AnswerStream,
+        table: ByteTable,
+        eos: tuple[int, ...],
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`between` is called after each token, for what else the model has to do."""
         unused: Any = None  # the stock streamer's tokenizer
         super().__init__(unused, skip_prompt=True)
         self._stream = stream
         self._decoder = TextDecoder(table)
         self._stops = StopTexts(stream.request.sampling.stop)
         self._eos = frozenset(eos)
+        self._between = between
         self.end_reason = End.LENGTH
         self.taken: list[int] = []  # every token, those that end the answer included
 
@@ -55,6 +64,7 @@ class AnswerStreamer(TextIteratorStreamer):
             self.end_reason = End.EOS
         else:
             self._write(self._decoder.feed(token), [token])
+        self._between()
 
     def end(self) -> None:
         """Release what is left of an unfinished character, and what is no stop text after all."""

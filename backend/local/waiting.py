@@ -1,10 +1,11 @@
 """The waiting line: bounded, fair between sessions, and telling everybody their place.
 
-    engine: join(ticket)    preparation: next_unprepared()    worker: take() … done()
+    engine: join(ticket)    preparation: next_unprepared()    worker: take() … done(ticket)
 
 Sessions take turns; within a session requests keep the order in which they were asked. Whoever
 is being served goes to the back, so that many questions of one person delay another by at most
-one. It knows nothing of models: a ticket is a stream and, once prepared, what the worker needs.
+one. Several may be served at once; who must be served alone waits for others of that manner
+only. It knows nothing of models: a ticket is a stream and, once prepared, what the worker needs.
 """
 
 import threading
@@ -17,7 +18,16 @@ from itertools import zip_longest
 from backend.engine import Progress, Stage
 from backend.errors import EngineBusy
 from backend.local.preparation import Prepared
+from backend.local.together.ability import must_be_alone
 from backend.stream import AnswerStream
+
+
+class Manner(Enum):
+    """How the worker would serve a ticket now."""
+
+    TOGETHER = auto()  # along with those who are being served
+    ALONE = auto()  # with nobody else of this manner
+    LATER = auto()  # when somebody has left, and nobody may overtake it
 
 
 class Place(Enum):
@@ -35,6 +45,10 @@ class Ticket:
     stream: AnswerStream
     place: Place = Place.ASKED
     prepared: Prepared | None = field(default=None, repr=False)
+    alone: bool = field(init=False)  # whether it is, or surely will be, served in that manner
+
+    def __post_init__(self) -> None:
+        self.alone = bool(must_be_alone(self.stream.request.sampling))
 
     @property
     def session(self) -> str:
@@ -43,29 +57,42 @@ class Ticket:
 
 
 class WaitingLine:
-    """Requests that wait for the model, at most `most` beside the one being served.
+    """Requests that wait for the model, at most `most` beside those being served.
 
     A quarter of the places is kept for sessions that have none yet.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, at_once: int = 1) -> None:
         self._most = most
+        self._at_once = at_once
         self._changed = threading.Condition()
         self._sessions: OrderedDict[str, deque[Ticket]] = OrderedDict()
-        self._served: Ticket | None = None
+        self._served: list[Ticket] = []
         self._shut = False
 
     def __len__(self) -> int:
         with self._changed:
             return self._count()
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether nobody is served any more."""
+        return self._shut
+
+    def serve(self, at_once: int) -> None:
+        """Serve so many tickets at once from now on."""
+        with self._changed:
+            self._at_once = at_once
+            self._tell()
+
     def join(self, ticket: Ticket) -> None:
         """Take a place at the end of the session's own line; raises `EngineBusy` without one."""
         with self._changed:
             self._require_room(ticket.session)
             self._sessions.setdefault(ticket.session, deque()).append(ticket)
-            if self._served is not None and self._served.session in self._sessions:
-                self._sessions.move_to_end(self._served.session)
+            for served in self._served:
+                if served.session in self._sessions:
+                    self._sessions.move_to_end(served.session)
             self._tell()
         ticket.stream.call_on_close(lambda: self.leave(ticket))
 
@@ -89,21 +116,29 @@ class WaitingLine:
             ticket.place = Place.PREPARED
             self._tell()
 
-    def take(self) -> Ticket | None:
-        """Wait for the next request and serve it: call `done` afterwards. `None` once shut."""
-        return self._wait(self._next)
+    def take(
+        self, judge: Callable[[Ticket], Manner] = lambda _: Manner.ALONE, wait: bool = True
+    ) -> Ticket | None:
+        """Serve the next request: call `done` afterwards. `judge` tells how it would be served.
 
-    def done(self) -> None:
-        """The request taken last has been served."""
+        `None` once shut and, unless it may `wait`, when nobody can be served now.
+        """
+        if wait:
+            return self._wait(lambda: self._next(judge))
         with self._changed:
-            self._served = None
+            return None if self._shut else self._next(judge)
+
+    def done(self, ticket: Ticket) -> None:
+        """A request that was taken has been served."""
+        with self._changed:
+            self._served.remove(ticket)
             self._tell()
 
     def shut(self) -> list[Ticket]:
-        """Let nobody wait any more; returns the tickets in line and the one being served."""
+        """Let nobody wait any more; returns the tickets in line and those being served."""
         with self._changed:
             self._shut = True
-            left = self._in_order() + ([self._served] if self._served else [])
+            left = self._in_order() + self._served
             self._sessions.clear()
             self._changed.notify_all()
         return left
@@ -124,19 +159,30 @@ class WaitingLine:
                 return ticket
         return None
 
-    def _next(self) -> Ticket | None:
-        for session, tickets in self._sessions.items():
+    def _next(self, judge: Callable[[Ticket], Manner]) -> Ticket | None:
+        if len(self._served) >= self._at_once:
+            return None
+        one_alone = any(served.alone for served in self._served)
+        for tickets in self._sessions.values():
             if tickets[0].place is Place.PREPARED:
-                self._served = tickets.popleft()
-                self._sessions.move_to_end(session)
-                self._drop_if_empty(session)
-                self._tell()
-                return self._served
+                manner = judge(tickets[0])
+                if manner is Manner.LATER:
+                    return None
+                if manner is Manner.TOGETHER or not one_alone:
+                    return self._serve(tickets.popleft(), manner)
         return None
+
+    def _serve(self, ticket: Ticket, manner: Manner) -> Ticket:
+        ticket.alone = manner is Manner.ALONE
+        self._served.append(ticket)
+        self._sessions.move_to_end(ticket.session)
+        self._drop_if_empty(ticket.session)
+        self._tell()
+        return ticket
 
     def _require_room(self, session: str) -> None:
         waiting, own = self._count(), len(self._sessions.get(session, ()))
-        places = self._most + (self._served is None)
+        places = self._most + max(0, self._at_once - len(self._served))
         if waiting >= places:
             raise EngineBusy(f"{waiting} questions wait already.", "Ask again in a moment.")
         if own and waiting >= places - self._most // 4:
@@ -151,8 +197,11 @@ class WaitingLine:
         return [ticket for turn in rounds for ticket in turn if ticket is not None]
 
     def _tell(self) -> None:
-        served = 0 if self._served is None else 1
-        for ahead, ticket in enumerate(self._in_order(), served):
+        """So many must have ended before it is somebody's turn."""
+        alone = sum(served.alone for served in self._served)
+        for number, ticket in enumerate(self._in_order(), len(self._served) - self._at_once + 1):
+            ahead = max(0, number, alone if ticket.alone else 0)
+            alone += ticket.alone
             ready = ticket.place is Place.PREPARED
             stage = Stage.WAITING if ready else Stage.PREPARING
             ticket.stream.advance(Progress(stage, ahead))

@@ -1,19 +1,73 @@
-"""The worker: serves the waiting line with one model, one request after another.
+"""The worker: serves the waiting line with one model, in one thread.
 
-One thread, because two generations at once would contend for the same device and double the
-cache of keys and values: both answers late, and twice the chance to run out of memory. Nothing
-that happens to a request ends the thread. It knows no torch: a model is anything that answers.
+Who can be answered along with others joins a batch, in which everybody gets a token at each step;
+who cannot is answered alone, and the batch takes a step after each of its tokens, so that neither
+keeps the other waiting. One thread does both, because generations in two would contend for the
+same device. Nothing that happens to a request ends the thread. It knows no torch: a model is
+anything that answers.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from backend.conversation import End
+from backend.conversation import End, Request
 from backend.errors import EngineError, EngineFailed
 from backend.local.faults import explain_answering, record
 from backend.local.preparation import Prepared
 from backend.local.stopping import Stopped
-from backend.local.waiting import Ticket, WaitingLine
+from backend.local.waiting import Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
+
+
+class Ended(Protocol):
+    """An answer of a batch that is over, and how."""
+
+    @property
+    def stream(self) -> AnswerStream:
+        """Where it was written."""
+        ...
+
+    @property
+    def outcome(self) -> End | EngineError:
+        """Why it is over."""
+        ...
+
+
+class Together(Protocol):
+    """Requests that are answered at the same time; used by one thread alone."""
+
+    places: int  # requests at once
+
+    def __len__(self) -> int:
+        """How many are being answered."""
+        ...
+
+    def judge(self, prepared: Prepared, request: Request) -> Manner:
+        """Whether a request may come in now, later, or has to be answered alone."""
+        ...
+
+    def join(self, prepared: Prepared, stream: AnswerStream) -> None:
+        """Begin `stream` and let a request in; raises what went wrong, `Stopped` when closed."""
+        ...
+
+    def step(self) -> Sequence[Ended]:
+        """Take everybody one step further; tells who is through. Raises nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What answers several requests at once, or `None` and why there is no such thing."""
+
+    batch: Together | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """As a status says it."""
+        if self.batch is not None:
+            return f"up to {self.batch.places} at once"
+        return f"one at a time: {self.reason}" if self.reason else "one at a time"
 
 
 class Model(Protocol):
@@ -22,9 +76,18 @@ class Model(Protocol):
     device: str
     precision: str
     attention: str
+    batching: Batching
 
-    def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
-        """Begin `stream` and write the answer into it; raises `Stopped` soon after it is closed."""
+    def answer(
+        self,
+        prepared: Prepared,
+        stream: AnswerStream,
+        between: Callable[[], None] = lambda: None,
+    ) -> End:
+        """Begin `stream` and write the answer into it; raises `Stopped` soon after it is closed.
+
+        Calls `between` after each token.
+        """
         ...
 
     def recover(self) -> None:
@@ -38,39 +101,77 @@ class Worker:
     def __init__(self, line: WaitingLine, model: Model) -> None:
         self._line = line
         self._model = model
+        self._batch = model.batching.batch
+        self._joined: dict[AnswerStream, Ticket] = {}
+        self._broken: EngineError | None = None
+        line.serve(self._batch.places if self._batch else 1)
 
     def run(self) -> EngineError | None:
         """Serve until the line is shut (`None`) or the device works no more (the reason)."""
-        while (ticket := self._line.take()) is not None:
-            broken = self._serve(ticket)
-            self._line.done()
-            if broken is not None:
-                return broken
-        return None
+        while not self._line.is_shut and self._broken is None:
+            ticket = self._line.take(self._judge, wait=not self._joined)
+            if ticket is not None:
+                self._serve(ticket)
+            self._step()
+        return self._broken
 
-    def _serve(self, ticket: Ticket) -> EngineError | None:
+    def _judge(self, ticket: Ticket) -> Manner:
+        if self._batch is None or ticket.prepared is None:
+            return Manner.ALONE
+        return self._batch.judge(ticket.prepared, ticket.stream.request)
+
+    def _serve(self, ticket: Ticket) -> None:
         prepared, ticket.prepared = ticket.prepared, None
         assert prepared is not None, "the line gave out a request that is not prepared"
-        outcome = self._attempt(prepared, ticket.stream)
-        if isinstance(outcome, End):
-            ticket.stream.finish(outcome)
-            return None
+        outcome = self._attempt(ticket, prepared)
         # Here the exception and the tensors in its frames are gone, so memory can be freed.
-        ticket.stream.finish(error=outcome)
-        return self._recover()
+        if outcome is not None:
+            self._finish(ticket, outcome)
 
-    def _attempt(self, prepared: Prepared, stream: AnswerStream) -> End | EngineError:
+    def _attempt(self, ticket: Ticket, prepared: Prepared) -> End | EngineError | None:
+        """How an answer ended; `None` while it goes on in the batch."""
+        stream = ticket.stream
         try:
-            return self._model.answer(prepared, stream)
+            if ticket.alone or self._batch is None:
+                return self._model.answer(prepared, stream, self._let_others_go_on)
+            self._batch.join(prepared, stream)
         except Stopped:
             return End.STOPPED
         except Exception as error:  # one bad request must not end the thread
             return explain_answering(error, prepared, len(stream.token_ids))
+        self._joined[stream] = ticket
+        return None
 
-    def _recover(self) -> EngineError | None:
+    def _let_others_go_on(self) -> None:
+        """A step for the batch, and for who may come in, while somebody is answered alone."""
+        if self._batch is None:
+            return
+        ticket = self._line.take(self._judge, wait=False)
+        if ticket is not None:
+            self._serve(ticket)
+        self._step()
+        if self._broken is not None:
+            raise self._broken
+
+    def _step(self) -> None:
+        if self._batch is None or not self._joined:
+            return
+        for ended in self._batch.step():
+            self._finish(self._joined.pop(ended.stream), ended.outcome)
+
+    def _finish(self, ticket: Ticket, outcome: End | EngineError) -> None:
+        if isinstance(outcome, End):
+            ticket.stream.finish(outcome)
+        else:
+            ticket.stream.finish(error=outcome)
+            self._recover()
+        self._line.done(ticket)
+
+    def _recover(self) -> None:
         try:
             self._model.recover()
         except Exception:  # a device that failed for good, as after a CUDA assertion
             number = record("the device works no more")
-            return EngineFailed(f"The device stopped working (error {number}).", "Restart the app.")
-        return None
+            self._broken = EngineFailed(
+                f"The device stopped working (error {number}).", "Restart the app."
+            )

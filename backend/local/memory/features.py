@@ -55,14 +55,15 @@ class Features:
         """Bytes that the kept features take."""
         return sum(seen.features.nbytes for seen in self._seen.values())
 
-    def of(self, cuts: Sequence[Cut]) -> torch.Tensor:
+    def of(self, cuts: Sequence[Cut], between: Callable[[], None] = lambda: None) -> torch.Tensor:
         """Features of all tiles of at least one cut, in order: [tiles, tokens per tile, width].
 
-        Encodes what is missing. What ends it in between costs no batch that was done before.
+        Encodes what is missing, and calls `between` after each batch. What ends it in between
+        costs no batch that was done before.
         """
         seen = self._look_up(cuts)
         for _ in self._fill(cuts, seen):
-            pass
+            between()
         return torch.cat([one.features for one in seen])
 
     def ahead(self, cuts: Sequence[Cut]) -> Iterator[None]:

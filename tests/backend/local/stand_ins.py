@@ -15,6 +15,7 @@ from backend.conversation import Attachment, Conversation, End, Kind, Request, S
 from backend.local.engine import LocalEngine
 from backend.local.preparation import Prepared
 from backend.local.stopping import Stopped
+from backend.local.worker import Batching
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -32,6 +33,7 @@ class ScriptedModel:
     device = "cpu"
     precision = "float32"
     attention = "sdpa"
+    batching = Batching()
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -44,7 +46,12 @@ class ScriptedModel:
         self.fail: Callable[[int | None], None] = lambda written: None
         self._counting = threading.Lock()
 
-    def answer(self, prepared: Prepared, stream: AnswerStream) -> End:
+    def answer(
+        self,
+        prepared: Prepared,
+        stream: AnswerStream,
+        between: Callable[[], None] = lambda: None,
+    ) -> End:
         self.threads.add(threading.current_thread().name)
         self._count(1)
         try:

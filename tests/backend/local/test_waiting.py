@@ -1,14 +1,15 @@
 """The waiting line: bounded, fair, and telling everybody their place."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from backend.conversation import Conversation, Request
+from backend.conversation import Conversation, Request, Sampling
 from backend.engine import Progress, Stage
 from backend.errors import EngineBusy
-from backend.local.waiting import Ticket, WaitingLine
+from backend.local.waiting import Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
 
 PREPARED: Any = object()
@@ -32,7 +33,7 @@ def serve_all(line: WaitingLine) -> list[Ticket]:
         taken = line.take()
         assert taken is not None
         served.append(taken)
-        line.done()
+        line.done(taken)
     return served
 
 
@@ -56,10 +57,11 @@ def test_twenty_questions_of_one_delay_another_by_the_running_one_alone() -> Non
     line = WaitingLine(40)
     for _ in range(20):
         join(line, "many")
-    line.take()
+    running = line.take()
     single = join(line, "single")
+    assert running is not None
     assert single.stream.progress == Progress(Stage.WAITING, ahead=1)
-    line.done()
+    line.done(running)
     assert line.take() is single
 
 
@@ -69,7 +71,7 @@ def test_one_who_asks_again_and_again_does_not_overtake_those_who_wait() -> None
     assert line.take() is first
     waiting = join(line, "waits")
     join(line, "again")
-    line.done()
+    line.done(first)
     assert line.take() is waiting
 
 
@@ -79,7 +81,7 @@ def test_a_slow_preparation_does_not_hold_up_other_sessions() -> None:
     quick = join(line, "quick")
     assert line.take() is quick
     line.prepared(slow, PREPARED)
-    line.done()
+    line.done(quick)
     assert line.take() is slow
 
 
@@ -92,7 +94,7 @@ def test_everybody_knows_how_many_come_first() -> None:
     assert [t.stream.progress.ahead for t in (other, many[1], many[2])] == [1, 2, 3]
     many[1].stream.close()
     assert [t.stream.progress.ahead for t in (other, many[2])] == [1, 2]
-    line.done()
+    line.done(many[0])
     assert [t.stream.progress.ahead for t in (other, many[2])] == [0, 1]
 
 
@@ -125,9 +127,11 @@ def test_a_full_line_refuses_with_the_number() -> None:
         join(line, session)
     with pytest.raises(EngineBusy, match="3 questions wait already"):
         line.join(ticket("d"))
-    line.take()
+    running = line.take()
+    assert running is not None
     with pytest.raises(EngineBusy, match="2 questions wait already"):
         line.join(ticket("d"))
+    line.done(running)
     line.take()
     line.join(ticket("d"))
 
@@ -193,7 +197,82 @@ def test_requests_of_many_threads_are_served_once_each() -> None:
     threads = [threading.Thread(target=enter, args=(tickets[n::4],)) for n in range(4)]
     for thread in threads:
         thread.start()
-    served = [line.take() for _ in tickets]
+    served = []
+    for _ in tickets:
+        taken = line.take()
+        assert taken is not None
+        line.done(taken)
+        served.append(taken)
     for thread in threads:
         thread.join()
     assert set(served) == set(tickets)
+
+
+def together(_: Ticket) -> Manner:
+    return Manner.TOGETHER
+
+
+def take(line: WaitingLine, judge: Callable[[Ticket], Manner] = together) -> Ticket | None:
+    return line.take(judge, wait=False)
+
+
+def test_several_are_served_at_once_and_no_more() -> None:
+    line = WaitingLine(16, at_once=3)
+    asked = [join(line, session) for session in "abcd"]
+    assert [take(line) for _ in range(4)] == [*asked[:3], None]
+    line.done(asked[1])
+    assert take(line) is asked[3]
+
+
+def test_with_several_at_once_the_place_told_is_how_many_must_end_first() -> None:
+    line = WaitingLine(16, at_once=2)
+    asked = [join(line, session) for session in "abcde"]
+    assert [t.stream.progress.ahead for t in asked] == [0, 0, 1, 2, 3]
+    first, second = take(line), take(line)
+    assert [t.stream.progress.ahead for t in asked[2:]] == [1, 2, 3]
+    assert first is not None and second is not None
+    line.done(second)
+    assert [t.stream.progress.ahead for t in asked[2:]] == [0, 1, 2]
+
+
+def test_twenty_questions_of_one_with_several_at_once_delay_another_by_one_end() -> None:
+    line = WaitingLine(40, at_once=4)
+    for _ in range(20):
+        join(line, "many")
+    running = [take(line) for _ in range(4)]
+    single = join(line, "single")
+    assert single.stream.progress == Progress(Stage.WAITING, ahead=1)
+    assert running[0] is not None
+    line.done(running[0])
+    assert take(line) is single
+
+
+def test_one_who_must_be_alone_waits_for_one_alone_and_is_overtaken_meanwhile() -> None:
+    line = WaitingLine(16, at_once=4)
+    first, second, third = join(line, "a"), join(line, "b"), join(line, "c")
+
+    def judge(ticket: Ticket) -> Manner:
+        return Manner.TOGETHER if ticket is third else Manner.ALONE
+
+    assert [take(line, judge) for _ in range(3)] == [first, third, None]
+    line.done(first)
+    assert take(line, judge) is second
+
+
+def test_nobody_overtakes_one_for_whom_there_is_no_room_yet() -> None:
+    line = WaitingLine(16, at_once=4)
+    large, small = join(line, "a"), join(line, "b")
+    manner = {large: Manner.LATER, small: Manner.TOGETHER}
+    assert take(line, manner.__getitem__) is None
+    manner[large] = Manner.TOGETHER
+    assert [take(line, manner.__getitem__) for _ in range(2)] == [large, small]
+
+
+def test_one_with_a_seed_is_told_how_many_of_its_manner_come_first() -> None:
+    line = WaitingLine(16, at_once=4)
+    seeded = Sampling(temperature=1, seed=1)
+    alone = [Ticket(AnswerStream(Request(Conversation(), seeded, name))) for name in "ab"]
+    for one in alone:
+        line.join(one)
+    other = join(line, "c")
+    assert [t.stream.progress.ahead for t in (*alone, other)] == [0, 1, 0]
