@@ -19,7 +19,7 @@ from backend.settings import Settings
 from backend.switching import SwitchingEngine
 from terminal.arguments import Ask, Batch, Command, Serve, read_command
 from terminal.border import close_soon, leave, run_guarded, set_up_log
-from terminal.hosting import settle_model, words_of_host
+from terminal.hosting import lends_gpus, settle_model, words_of_host
 from terminal.interruption import Interruption
 from terminal.plan import MakePlan, make_plan
 
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
 
 def settled(command: Command) -> Command:
     """The command with the model that it means on this machine."""
-    if isinstance(command, MakePlan) or command.settings.remote:
+    if isinstance(command, MakePlan):
         return command
     return replace(command, settings=settle_model(command.settings))
 
@@ -124,6 +124,12 @@ def make_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
         from backend.remote.engine import RemoteEngine
 
         return RemoteEngine(settings)
+    if lends_gpus(os.environ):
+        from spaces import GPU  # installed in such Spaces alone, and before torch is imported
+
+        from backend.local.zero import ZeroEngine
+
+        return ZeroEngine(settings, GPU)
     from backend.local.engine import LocalEngine
 
     return LocalEngine(settings)

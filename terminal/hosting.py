@@ -16,13 +16,24 @@ from backend.planner.shapes import Shape
 from backend.settings import AUTO, BUNDLED, Settings
 
 SPACE = "SPACE_ID"  # set in every Space: huggingface.co/docs/hub/spaces-overview
+LENDING = "SPACES_ZERO_GPU"  # set where GPUs are lent: spaces 0.51, config.py
 WORDS_OF_A_SPACE = ("--host", "0.0.0.0", "--port", "7860", "--model", AUTO)
+# No GPU is seen there before one is lent. This size is moved onto it in seconds.
+MODEL_TO_LEND_FOR = "8B"
 SAVED_BYTES = 2  # a parameter, in the bfloat16 of the published files
 
 
 def words_of_host(environment: Mapping[str, str]) -> Sequence[str]:
-    """What a host that says nothing means: in a Space its address and `--model auto`."""
-    return WORDS_OF_A_SPACE if environment.get(SPACE) else ()
+    """What a host that says nothing means: in a Space its address and a model that fits."""
+    if not environment.get(SPACE):
+        return ()
+    lent = ("--model", MODEL_TO_LEND_FOR) if lends_gpus(environment) else ()
+    return (*WORDS_OF_A_SPACE, *lent)
+
+
+def lends_gpus(environment: Mapping[str, str]) -> bool:
+    """Whether this is a ZeroGPU Space, which lends a GPU to each answer."""
+    return environment.get(LENDING, "").lower() in ("1", "t", "true")
 
 
 def settle_model(

@@ -17,9 +17,11 @@ from PIL import Image, ImageDraw
 
 import app
 from backend.engine import State
+from backend.local.zero import ZeroEngine
 from backend.settings import Settings
 from terminal.arguments import Serve
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
+from tests.backend.local.lent_gpus import LentGpus
 from tests.fakes import FakeEngine
 
 ROOT = Path(__file__).parent.parent
@@ -244,6 +246,16 @@ def test_a_space_starts_the_page_without_words(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("app.serve", lambda command: served.append(command.settings) or 0)
     assert app.main([]) == app.main(["--port", "0"]) == 0
     assert served == [Settings(host="0.0.0.0", port=7860), Settings(port=0)]
+
+
+def test_where_gpus_are_lent_the_engine_borrows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = LentGpus()
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpus))
+    assert isinstance(app.make_engine(Settings()), ZeroEngine)
+    assert gpus.decorated == 1
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    assert not isinstance(app.make_engine(Settings()), ZeroEngine)
 
 
 def test_a_port_in_use_is_status_2() -> None:

@@ -14,6 +14,7 @@ INTERFACE = {"backend"}
 READING = {"backend.media", "backend.checkpoint", "backend.prompt"}
 MAY_IMPORT = {
     "app": {"ui", "terminal", "door", "backend.local", "backend.remote", "backend.planner"}
+    | {"spaces"}
     | INTERFACE
     | READING,
     "door": {"starlette", "pydantic", "httpx"} | INTERFACE | READING,

@@ -78,5 +78,10 @@ def test_a_space_is_served_where_spaces_look_for_it() -> None:
     assert command == Serve(Settings("auto", host="0.0.0.0", port=7860))
 
 
+def test_where_gpus_are_lent_a_size_that_is_quickly_moved_is_served() -> None:
+    command = read_command(words_of_host({"SPACE_ID": "a/b", "SPACES_ZERO_GPU": "true"}))
+    assert isinstance(command, Serve) and command.settings.model == "8B"
+
+
 def test_elsewhere_nothing_of_the_environment_counts() -> None:
     assert list(words_of_host({"GRADIO_SERVER_NAME": "0.0.0.0", "SPACE_ID": ""})) == []
