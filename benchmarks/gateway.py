@@ -1,0 +1,173 @@
+"""The gateway: what it costs to ask an engine elsewhere through the app's door.
+
+A scripted engine server in a process of its own, the whole app (`--engine`) in another one, and
+here the client, which reads several streams at once: through the door and directly, in turn.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import httpx
+
+from benchmarks.measurement import (
+    Goal,
+    Measurement,
+    Pair,
+    at_least,
+    ours_of,
+    rival_of,
+    share_of,
+    spread,
+)
+from benchmarks.paced_server import STEP_S
+
+STREAMS = (1, 16)
+ROUNDS, QUICK_ROUNDS = 12, 4
+TOKENS, QUICK_TOKENS = 128, 48
+MOST_MORE_MS = 10.0  # to the first token
+LEAST_SHARE = 0.97  # of the tokens per second
+START_S = 120.0
+KEPT_S = 3.0  # that a connection is used again; uvicorn closes it after 5
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One stream: seconds to its first token, and tokens per second after it."""
+
+    ttft_s: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Several streams at once: medians over them."""
+
+    through: Heard
+    directly: Heard
+
+
+def measure(quick: bool) -> Iterator[Measurement]:
+    """One stream at a time, then sixteen."""
+    with scripted_engine() as engine, gateway(engine) as door:
+        for streams in STREAMS:
+            rounds = asyncio.run(compare(door, engine, streams, quick))
+            yield from report(rounds, streams)
+
+
+def report(rounds: list[Round], streams: int) -> Iterator[Measurement]:
+    """The two figures for so many streams."""
+    waits = [Pair(one.through.ttft_s, one.directly.ttft_s) for one in rounds]
+    speeds = [Pair(one.through.tokens_per_s, one.directly.tokens_per_s) for one in rounds]
+    label = f"{streams} at once" if streams > 1 else "one alone"
+    more = spread([(pair.ours - pair.rival) * 1e3 for pair in waits])
+    yield Measurement(
+        f"through the door, {label}: time to first token, rival: asked directly",
+        "ms",
+        ours_of(waits, 1e3),
+        rival_of(waits, 1e3),
+        share_of(waits),
+        Goal(f"≤ {MOST_MORE_MS:g} ms more ({more.median:.1f})", more.median <= MOST_MORE_MS),
+    )
+    ratio = share_of(speeds)
+    yield Measurement(
+        f"through the door, {label}: tokens per second of each, rival: asked directly",
+        "tokens/s",
+        ours_of(speeds),
+        rival_of(speeds),
+        ratio,
+        at_least(ratio.median, LEAST_SHARE),
+    )
+
+
+async def compare(door: str, engine: str, streams: int, quick: bool) -> list[Round]:
+    """Rounds of so many streams, each through the door and directly, the order changing."""
+    rounds, tokens = (QUICK_ROUNDS, QUICK_TOKENS) if quick else (ROUNDS, TOKENS)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S)
+    compared = []
+    async with httpx.AsyncClient(timeout=START_S, limits=limits, trust_env=False) as client:
+        for url in (door, engine) * 2:  # the first of a kind is slower, and connects
+            await hear(client, url, streams, 2)
+        for number in range(rounds):
+            heard: dict[str, Heard] = {}
+            for url in (door, engine) if number % 2 else (engine, door):
+                heard[url] = await hear(client, url, streams, tokens)
+            compared.append(Round(heard[door], heard[engine]))
+    return compared
+
+
+async def hear(client: httpx.AsyncClient, url: str, streams: int, tokens: int) -> Heard:
+    """Read so many streams at once; the medians over them."""
+    model = (await client.get(f"{url}/models")).json()["data"][0]["id"]
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Describe it."}],
+        "max_tokens": tokens,
+        "stream": True,
+    }
+    heard = await asyncio.gather(*(_hear_one(client, url, asked) for _ in range(streams)))
+    return Heard(median(one.ttft_s for one in heard), median(one.tokens_per_s for one in heard))
+
+
+async def _hear_one(client: httpx.AsyncClient, url: str, asked: dict[str, object]) -> Heard:
+    begun = time.perf_counter()
+    first_s = last_s = 0.0
+    first = words = 0
+    async with client.stream("POST", f"{url}/chat/completions", json=asked) as answer:
+        answer.raise_for_status()
+        async for line in answer.aiter_lines():
+            came = _words_in(line)
+            if came:
+                last_s = time.perf_counter()
+                words += came
+                if not first:
+                    first, first_s = came, last_s
+    if words != asked["max_tokens"]:
+        raise AssertionError(f"{words} of {asked['max_tokens']} words came")
+    writing_s = last_s - first_s
+    return Heard(first_s - begun, (words - first) / writing_s if writing_s else 1 / STEP_S)
+
+
+def _words_in(line: str) -> int:
+    """Tokens in a line of a stream: the script writes a word for each."""
+    if not line.startswith("data: {"):
+        return 0
+    choices = json.loads(line.removeprefix("data: "))["choices"]
+    return len((choices[0]["delta"].get("content") or "").split()) if choices else 0
+
+
+@contextmanager
+def scripted_engine() -> Iterator[str]:
+    """The scripted server; where its interface is."""
+    with _process("-m", "benchmarks.paced_server") as first_line:
+        yield f"http://127.0.0.1:{int(first_line)}/v1"
+
+
+@contextmanager
+def gateway(engine: str) -> Iterator[str]:
+    """The app in front of `engine`; where its door is."""
+    with _process("app.py", "--port", "0", "--engine", engine) as first_line:
+        url = first_line.split()[-1].rstrip("/")
+        until = time.monotonic() + START_S
+        while httpx.get(f"{url}/ready").status_code != httpx.codes.OK:
+            if time.monotonic() > until:
+                raise RuntimeError("The app found no engine.")
+            time.sleep(0.2)
+        yield f"{url}/v1"
+
+
+@contextmanager
+def _process(*words: str) -> Iterator[str]:
+    """A process of this project; the first line that it prints."""
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline()
+        finally:
+            process.terminate()

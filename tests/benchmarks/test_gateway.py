@@ -1,0 +1,58 @@
+"""The gateway's measurement: what is counted, and the whole way once."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from benchmarks import gateway
+from benchmarks.gateway import Heard, Round, compare, hear, report, scripted_engine
+from benchmarks.paced_server import FIRST_S, STEP_S
+
+
+def rounds(more_s: float, share: float) -> list[Round]:
+    return [Round(Heard(0.1 + more_s, 50 * share), Heard(0.1, 50))] * 3
+
+
+@pytest.mark.parametrize(
+    ("more_s", "share", "kept"),
+    [(0.009, 0.98, [True, True]), (0.011, 0.98, [False, True]), (0.009, 0.96, [True, False])],
+)
+def test_the_goals_are_those_of_the_issue(more_s: float, share: float, kept: list[bool]) -> None:
+    measured = list(report(rounds(more_s, share), 16))
+    assert [one.goal.holds for one in measured if one.goal] == kept
+    assert measured[1].ratio and measured[1].ratio.median == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('data: {"choices": [{"delta": {"content": "word1 word2 "}}]}', 2),
+        ('data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}', 0),
+        ('data: {"choices": [{"delta": {}}]}', 0),
+        ('data: {"choices": [], "usage": {}}', 0),
+        ("data: [DONE]", 0),
+        (": still here", 0),
+    ],
+)
+def test_tokens_are_counted_however_they_are_joined(line: str, words: int) -> None:
+    assert gateway._words_in(line) == words
+
+
+async def _hear(url: str, streams: int, tokens: int) -> Heard:
+    async with httpx.AsyncClient() as client:
+        return await hear(client, url, streams, tokens)
+
+
+def test_the_scripted_engine_keeps_its_pace() -> None:
+    with scripted_engine() as engine:
+        heard = asyncio.run(_hear(engine, 2, 8))
+    assert heard.ttft_s >= FIRST_S and heard.tokens_per_s > 0
+    assert 7 / heard.tokens_per_s > 3 * STEP_S, "words do not come all at once"
+
+
+def test_every_word_comes_through_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "QUICK_ROUNDS", 2)
+    monkeypatch.setattr(gateway, "QUICK_TOKENS", 5)
+    with scripted_engine() as engine, gateway.gateway(engine) as door:
+        assert len(asyncio.run(compare(door, engine, 3, quick=True))) == 2
