@@ -137,6 +137,7 @@ def _body(text: str, more: bool) -> dict[str, Any]:
 
 async def _send_in_time(send: Callable[[Any], Awaitable[None]], message: dict[str, Any]) -> None:
     try:
-        await asyncio.wait_for(send(message), STALLED_S)
+        async with asyncio.timeout(STALLED_S):
+            await send(message)
     except TimeoutError:
         raise ClientDisconnect from None
