@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,8 @@ def serve(command: Serve) -> int:
         from door import open_door
         from ui import build_page, launch_options
 
-        with Interruption() as interruption:
-            door = open_door(engine, lambda: engine.composer, settings)
+        door = open_door(engine, lambda: engine.composer, settings)
+        with Interruption() as interruption, closing(door):
             picker = make_picker(engine) if isinstance(engine, SwitchingEngine) else None
             page = build_page(door.engine, lambda: engine.composer, settings, picker=picker)
             options = launch_options(settings, door.around)
@@ -82,7 +82,6 @@ def serve(command: Serve) -> int:
             # An open tab would hold its connection for ever, and that it breaks off is no fault.
             page.server.force_exit = logging.getLogger("uvicorn.error").disabled = True
             page.close(verbose=False)
-            door.close()
     return 0
 
 
