@@ -16,6 +16,7 @@ from backend.errors import BadCheckpoint, BadQuestion, BadSetting
 from backend.media.reader import MediaReader
 from backend.media.stopping import StopSign, never
 from backend.prompt.budget import Budget
+from backend.prompt.encoding import Encoder
 from backend.prompt.remedy import Remedy
 from backend.prompt.template import CONTEXT, Blocks, Piece, Special, Text, order_of, write_prompt
 from backend.settings import FAST, Settings
@@ -55,6 +56,7 @@ class Composer:
         self.tokens = tokens
         self.media = media
         self.estimated = estimated
+        self._encoder = Encoder(tokens)
         self._context_id = tokens.special(CONTEXT)
 
     def compose(self, conversation: Conversation, stopped: StopSign = never) -> Prompt:
@@ -119,13 +121,13 @@ class Composer:
             if isinstance(piece, Text):
                 words.append(piece.text)
                 continue
-            yield self.tokens.encode_plain("".join(words))
+            yield self._encoder.encode("".join(words))
             words.clear()
             if isinstance(piece, Special):
                 yield [self.tokens.special(piece.token)]
             else:
                 yield [self._context_id] * (piece.count * self.facts.tokens_per_tile)
-        yield self.tokens.encode_plain("".join(words))
+        yield self._encoder.encode("".join(words))
 
     def _show(self, piece: Piece) -> str:
         if isinstance(piece, Text):
