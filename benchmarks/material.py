@@ -4,7 +4,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from backend.conversation import Attachment, Conversation, Request, Sampling, Turn
 from backend.media.recognise import attach
@@ -26,6 +26,15 @@ def draw_scene(width: int, height: int, seed: int) -> Image.Image:
     grain = random.integers(0, 12, (height, width, 1), np.uint8)
     edges = (np.add.outer(np.arange(height) // 40, np.arange(width) // 56) % 2 * 24)[..., None]
     return Image.fromarray(soft // 2 + edges.astype(np.uint8) + grain)
+
+
+def draw_page(width: int, height: int, size: int = 32) -> Image.Image:
+    """A page of print, letters of `size` px: the sharpest edges that people bring."""
+    page = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size)
+    for top in range(size, height - size, size * 3 // 2):
+        pen.text((size, top), WORDS * 6, fill="black", font=font)
+    return page
 
 
 def make_video(path: Path, width: int, height: int, seconds: float) -> Path:

@@ -94,20 +94,22 @@ def alternate(
     rival: Callable[[], object],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
+    ready: Callable[[], object] = lambda: None,
 ) -> list[Pair]:
     """Run both in turn, the other one first every second time; figures are in seconds.
+
+    `ready` is called before each, unclocked.
 
     With `time.process_time` other programs on the machine hardly count; with the default the
     figure is what a person waits.
     """
     pairs = []
     for number in range(rounds):
-        if number % 2:
-            waited = clocked(rival, clock)
-            pairs.append(Pair(clocked(ours, clock), waited))
-        else:
-            waited = clocked(ours, clock)
-            pairs.append(Pair(waited, clocked(rival, clock)))
+        took = []
+        for work in (rival, ours) if number % 2 else (ours, rival):
+            ready()
+            took.append(clocked(work, clock))
+        pairs.append(Pair(*reversed(took)) if number % 2 else Pair(*took))
     return pairs
 
 
