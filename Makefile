@@ -1,4 +1,5 @@
-# make run      set up what is missing and serve the page (MODEL=2B for a real InternVL3)
+# make run      set up what is missing and serve the page (MODEL=2B for a real InternVL3,
+#               ENGINE=http://host:23333/v1 for one that is served elsewhere)
 # make test     set up what is missing and run every check
 # make install  the environment alone
 # make bench    measure this program beside its rivals, in one run
@@ -7,15 +8,16 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
 MODEL ?= bundled
+ENGINE ?=
 
 BIN := .venv/bin
 
 .PHONY: run test install lint checkpoint figures bench screenshots
 
 run: .venv/installed
-	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(MODEL)
+	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(MODEL) $(if $(ENGINE),--engine $(ENGINE))
 
-test: .venv/installed-dev .venv/browser .venv/nginx lint
+test: .venv/installed-dev .venv/browser .venv/nginx .venv/serving/installed lint
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
@@ -59,4 +61,10 @@ checkpoint: .venv/installed
 
 .venv/nginx: .venv/installed-dev
 	sh tests/install_nginx.sh
+	@touch $@
+
+# What `transformers serve` needs in tests, and our own transformers must not see.
+.venv/serving/installed: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target .venv/serving torchvision==0.28.0
 	@touch $@

@@ -15,7 +15,7 @@ from tests.engines.gguf import convert
 
 ROOT = Path(__file__).parent.parent.parent
 SERVER = Path(__file__).parent / "serve_llama.py"
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""`transformers serve` with the bundled checkpoint, in a process of its own.
+
+The server needs a library beside ours, torchvision, which would change what our own transformers
+does; it lies in a folder that only this process sees (`make .venv/serving/installed`).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.engines.running import ROOT, free_port, wait_until
+
+LIBRARIES = ROOT / ".venv" / "serving"
+START = Path(__file__).parent / "serving"
+# Its processor asks the tokenizer for these by name; the last is a sign that no prompt has.
+SIGNS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<quad>",
+}
+
+
+@contextmanager
+def running_transformers(folder: Path) -> Iterator[str]:
+    """The server on a free port; yields its address. Its model is called "bundled"."""
+    assert LIBRARIES.is_dir(), "run make .venv/serving/installed"
+    checkpoint = folder / "bundled"
+    prepare(checkpoint)
+    port = free_port()
+    program = "from transformers.cli.transformers import main; main()"
+    words = ["serve", str(checkpoint), "--device", "cpu", "--dtype", "float32"]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
+    paths = os.pathsep.join((str(START), str(LIBRARIES)))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *words],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: is_up(url, process), (folder / "log").read_text())
+            yield url
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_up(url: str, process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None, "it ended"
+    try:
+        return httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def prepare(checkpoint: Path) -> None:
+    """The bundled checkpoint, with the names that the server's processor asks for."""
+    shutil.copytree(ROOT / "assets" / "checkpoint", checkpoint)
+    config = checkpoint / "tokenizer_config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"extra_special_tokens": SIGNS}))
