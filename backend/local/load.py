@@ -44,6 +44,7 @@ from backend.settings import Settings
 LOADING = threading.Lock()
 # Weights of other parts, as InternVL3.5-Flash has, would be left out without a word.
 PARTS = ("model", "lm_head", "language_model", "vision_model", "vision_tower", "mlp1")
+THREADS = torch.get_num_threads()  # as torch begins, before a model was loaded
 PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
 
 
@@ -133,7 +134,7 @@ def spare_a_core() -> None:
     torch's threads wait for each other by spinning: with as many as cores, anything else that
     runs makes every step wait (2 busy cores: 12 ms a token with one thread, 170 ms with two).
     """
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    torch.set_num_threads(max(1, THREADS - 1))
 
 
 @contextmanager

@@ -105,8 +105,10 @@ class Offers:
         )
         lighter = next((str(one.demand.precision) for one in tried if one.fits), "")
         elsewhere = smallest_usual_machine(plan.demand)
-        ways = (lighter and f"in {lighter}", elsewhere and f"on {describe(elsewhere)}")
-        return " or ".join(filter(None, ways))
+        ways = [f"in {lighter}"] if lighter else []
+        if elsewhere:
+            ways.append(f"on {describe(elsewhere)}")
+        return " or ".join(ways)
 
 
 def models_beside(given: str) -> tuple[str, ...]:

@@ -100,14 +100,15 @@ def test_the_bundled_checkpoint_answers() -> None:
     engine.close()
 
 
-def test_a_core_is_left_to_the_page() -> None:
+@pytest.mark.parametrize(("cores", "taken"), [(4, 3), (1, 1)])
+def test_one_core_is_left_to_the_page_however_often_a_model_is_loaded(
+    cores: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = torch.get_num_threads()
+    monkeypatch.setattr("backend.local.load.THREADS", cores)
     try:
-        torch.set_num_threads(4)
-        spare_a_core()
-        assert torch.get_num_threads() == 3
-        torch.set_num_threads(1)
-        spare_a_core()
-        assert torch.get_num_threads() == 1
+        for _ in range(3):
+            spare_a_core()
+            assert torch.get_num_threads() == taken
     finally:
         torch.set_num_threads(before)
