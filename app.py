@@ -4,6 +4,12 @@ Here the parts meet: the command line chooses, the engine is made, the page or t
 it. What is slow to import is imported when it is needed, the page before the model.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until somebody listens below, a Ctrl-C ends the imports without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import os
 import sys
@@ -154,4 +160,6 @@ def running_engine(settings: Settings) -> Iterator[tuple[Engine, Interruption]]:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     leave(main(sys.argv[1:]))

@@ -188,6 +188,23 @@ def test_ctrl_c_while_the_model_loads_ends_with_a_whole_object() -> None:
     assert (turn["answer"], turn["end"]) == ("", "stopped")
 
 
+@pytest.mark.parametrize("words", [["--port", "0"], ["ask", "Q"], ["plan", "2B"]])
+def test_ctrl_c_during_the_first_imports_shows_no_traceback(words: list[str]) -> None:
+    code = (
+        "import builtins, os, runpy, signal, sys\n"
+        "real = builtins.__import__\n"
+        "def press(name, *others):\n"
+        "    if name == 'backend.settings': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *others)\n"
+        "builtins.__import__ = press\n"
+        f"sys.argv = ['app.py', *{words!r}]\n"
+        "runpy.run_path('app.py', run_name='__main__')"
+    )
+    process = python("-c", code)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
+
+
 def test_the_page_is_up_before_the_engine_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
