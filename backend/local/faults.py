@@ -12,6 +12,7 @@ from backend.errors import EngineError, EngineFailed, OutOfMemory
 from backend.local.preparation import Prepared
 
 logger = logging.getLogger(__name__)
+LOADERS = ("torch", "transformers", "accelerate")  # which an installation may do without
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA and MPS; the CPU's allocator
 
 
@@ -68,6 +69,11 @@ def explain_loading(error: Exception, model: str) -> EngineError:
     """For an exception being handled while the model was loaded."""
     if isinstance(error, EngineError):
         return error.with_traceback(None)
+    if isinstance(error, ModuleNotFoundError) and error.name in LOADERS:
+        return EngineFailed(
+            f"{error.name} is not installed here, so no model can be loaded.",
+            "Install requirements.txt, or name an engine elsewhere with --engine.",
+        )
     number = record(f"{model} could not be loaded")
     if is_out_of_memory(error):
         return OutOfMemory(

@@ -390,6 +390,8 @@ def test_questions_asked_while_loading_wait_and_are_answered() -> None:
         (BadCheckpoint("It lacks weights.", "Download it."), BadCheckpoint, "It lacks weights."),
         (RuntimeError("at /home/x"), EngineFailed, "could not be loaded"),
         (MemoryError(), OutOfMemory, "do not fit into memory"),
+        (ModuleNotFoundError("x", name="torch"), EngineFailed, "torch is not installed here"),
+        (ModuleNotFoundError("x", name="ours"), EngineFailed, "could not be loaded"),
     ],
 )
 def test_a_failed_load_is_told_to_those_who_wait_and_to_all_later(
