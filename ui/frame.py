@@ -4,6 +4,7 @@ Gradio 6.31 fetches a file whose path is an address, for any input of any event,
 check lets through includes 100.64.0.0/10. Nobody needs that here: files are uploaded.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import gradio as gr
 
 from ui import words
 
+logger = logging.getLogger(__name__)
 ADDRESSES = ("http://", "https://")  # what Gradio would fetch
 
 
@@ -18,10 +20,17 @@ class Frame(gr.Blocks):
     """Blocks whose inputs hold no addresses to fetch."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any) -> Any:
-        """As Gradio's. Raises `gr.Error` for a file that is an address."""
+        """As Gradio's. Raises `gr.Error` for a file that is an address, and for what the page never
+        sends, which Gradio would answer without a word."""
         if any(path.lower().startswith(ADDRESSES) for path in paths_in(inputs)):
             raise gr.Error(words.NO_ADDRESSES, print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, *others)
+        try:
+            return await super().preprocess_data(block_fn, inputs, *others)
+        except gr.Error:
+            raise  # a value that the page shows as refused
+        except Exception as error:  # the page's border: whatever a forged call holds
+            logger.info("an odd call of %s: %r", block_fn.api_name, error)
+            raise gr.Error(words.ODD_CALL, print_exception=False) from None
 
 
 def paths_in(inputs: list[Any]) -> Iterator[str]:

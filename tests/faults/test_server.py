@@ -172,6 +172,8 @@ def test_odd_data_is_refused_and_the_next_question_is_answered(
 ) -> None:
     answer = server.event("ask", "odd", *data)
     assert answer.status_code == 500
+    said = answer.json()["error"]
+    assert "not what the page sends" in said or "not in the list of choices" in said
     assert not any(leak in answer.text for leak in ("Traceback", str(ROOT), "site-packages"))
     assert server.still_answers()
 
