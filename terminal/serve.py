@@ -85,5 +85,6 @@ def _outcome(status: Status) -> str:
         return f"{status.model} cannot answer: {status.reason}"
     attention = f" with {status.attention}" if status.attention else ""
     several = f", {status.batching}" if status.batching else ""
-    where = f"on {status.device} in {status.precision}{attention}{several}"
+    how = f" in {status.precision}{attention}{several}" if status.precision else ""
+    where = f"on {status.device}{how}"
     return f"{status.model} answers {where}. Ctrl-C ends it."

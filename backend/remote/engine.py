@@ -21,7 +21,6 @@ from typing import TypeVar
 import httpx
 
 from backend.checkpoint.facts import Layout
-from backend.checkpoint.find import name_of
 from backend.conversation import Attachment, Request
 from backend.engine import Inability, State, Status
 from backend.errors import EngineBusy, EngineError, EngineFailed
@@ -29,7 +28,7 @@ from backend.media.stopping import Stopped
 from backend.prompt.compose import Composer
 from backend.remote.address import Address, read_address
 from backend.remote.dialects import choose_dialect
-from backend.remote.estimate import open_composer_of
+from backend.remote.estimate import open_composer_of, wanted_name
 from backend.remote.fleet import Fleet, Listing, key_of
 from backend.remote.key import read_key
 from backend.remote.loop import Loop
@@ -37,13 +36,14 @@ from backend.remote.node import Node, Patience
 from backend.remote.pictures import Pictures
 from backend.remote.preparation import make_ready, prepare
 from backend.remote.writing import Writing
-from backend.settings import BUNDLED, Settings
+from backend.settings import Settings
 from backend.stream import AnswerStream
 
 PREPARING_THREADS = 4
 MOST_OPEN = 512  # requests at a time; engines have queues of their own
 KEPT_SIGNS = ("<ref>", "</ref>", "<box>", "</box>")  # of an answer: the page draws them
 BLIND = Inability("image", "The engine says that it takes no pictures.")
+UNKNOWN = "the engine's model"
 CALM = Patience()
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class RemoteEngine:
         """What the engines are doing now."""
         fleet, composer = self._fleet, self.composer
         healthy = fleet.healthy
-        name = composer.facts.name if composer else _name(self._settings)
+        name = composer.facts.name if composer else wanted_name(self._settings) or UNKNOWN
         if not self._looked.is_set():
             return Status(State.LOADING, name)
         if self._failure is not None or not healthy or composer is None:
@@ -133,7 +133,7 @@ class RemoteEngine:
         """Look at the engines now and then, for as long as the app runs."""
         while True:
             try:
-                await self._fleet.look(_wanted(self._settings))
+                await self._fleet.look(wanted_name(self._settings))
                 await self._get_to_know()
             except Exception:  # a watch that ended would leave the engines unseen for ever
                 logger.exception("looking at the engines failed")
@@ -206,18 +206,6 @@ def _gather(settings: Settings, patience: Patience) -> Fleet:
 
 def _cancel(task: "Future[None]") -> None:
     task.cancel()
-
-
-def _name(settings: Settings) -> str:
-    """How the model is called before an engine tells."""
-    if settings.model != BUNDLED:
-        return name_of(settings.model)
-    return "the engine's model"
-
-
-def _wanted(settings: Settings) -> str:
-    """The model to choose where an engine serves several."""
-    return "" if settings.model == BUNDLED else name_of(settings.model)
 
 
 def _describe(healthy: Sequence[Node], count: int) -> str:

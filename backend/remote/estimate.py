@@ -25,7 +25,7 @@ from backend.errors import BadSetting
 from backend.media.reader import MediaReader
 from backend.prompt.compose import Composer, open_composer
 from backend.remote.recognise import Served
-from backend.settings import BUNDLED, FAST, Settings
+from backend.settings import AUTO, BUNDLED, FAST, Settings
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_TILE = 256  # of a tile of 448 px: every InternVL3
@@ -57,7 +57,7 @@ def open_composer_of(served: Served, settings: Settings) -> Composer:
     """
     folder = _find(served, settings)
     known = replace(settings, context=None)
-    name = served.name if settings.model == BUNDLED else name_of(settings.model)
+    name = wanted_name(settings) or served.name
     composer = open_composer(folder, known, name) if folder else _guess(served, known)
     facts = composer.facts
     most = min(facts.context_length, served.context or facts.context_length)
@@ -70,8 +70,13 @@ def open_composer_of(served: Served, settings: Settings) -> Composer:
     return Composer(facts, composer.tokens, composer.media, composer.estimated)
 
 
+def wanted_name(settings: Settings) -> str:
+    """The model that a person named; "" where the engine's own word is taken."""
+    return "" if settings.model in (BUNDLED, AUTO) else name_of(settings.model)
+
+
 def _find(served: Served, settings: Settings) -> Path | None:
-    if settings.model != BUNDLED:
+    if wanted_name(settings):
         return find_checkpoint(settings.model, settings.revision, only_facts=True)
     return find_facts_here(served.model) or find_facts_here(served.name)
 
