@@ -7,7 +7,7 @@ something to stop.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
@@ -18,8 +18,9 @@ from backend.conversation import End
 from backend.engine import State
 from backend.local.engine import LocalEngine
 from backend.local.load import load_checkpoint
+from backend.local.memory.ahead import Interest
 from backend.local.model import LocalModel
-from backend.local.preparation import Prepared
+from backend.local.preparation import Cut, Prepared
 from backend.local.worker import Batching
 from backend.prompt.compose import Composer
 from backend.settings import Settings
@@ -151,6 +152,10 @@ class WatchedModel:
         finally:
             self._watch.end(run)
 
+    def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
+        """As the product's."""
+        return self._model.look_ahead(cut, interest)
+
     def recover(self) -> None:
         """As the product's."""
         self._model.recover()
@@ -169,7 +174,7 @@ def load(
 def start_watched() -> tuple[LocalEngine, Watch]:
     """The engine, ready, and the watch on its model."""
     watch = Watch()
-    engine = LocalEngine(Settings(), load=partial(load, watch=watch))
+    engine = LocalEngine(Settings(cache_gb=0), load=partial(load, watch=watch))
     engine.start()
     deadline = time.monotonic() + PATIENCE_S
     while engine.status().state is State.LOADING and time.monotonic() < deadline:

@@ -20,7 +20,8 @@ from backend.conversation import Attachment, Request
 from backend.engine import State, Status
 from backend.errors import EngineError, EngineFailed
 from backend.local.faults import explain_loading, explain_preparing
-from backend.local.preparation import prepare
+from backend.local.memory.ahead import Ahead
+from backend.local.preparation import cut, prepare
 from backend.local.stages import Report
 from backend.local.stopping import Stopped
 from backend.local.waiting import Ticket, WaitingLine
@@ -62,6 +63,7 @@ class LocalEngine:
         self._load = load
         self._open = open_
         self._line = WaitingLine(settings.max_queue)
+        self._ahead = Ahead(self._line.wake)
         self._status = Status(State.LOADING, name_of(settings.model))
         self._failure: EngineError | None = None
         self._closing = threading.Event()
@@ -86,7 +88,8 @@ class LocalEngine:
         return stream
 
     def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
-        """Does nothing yet: files are opened when they are asked about."""
+        """Cut these files at once, and encode them while nobody is answered."""
+        self._ahead.expect(session, files)
 
     def status(self) -> Status:
         """What the engine is doing now."""
@@ -95,6 +98,7 @@ class LocalEngine:
     def close(self) -> None:
         """End all requests, free the model and wait for the threads."""
         self._closing.set()
+        self._ahead.shut()
         for ticket in self._line.shut():
             ticket.stream.close()
         for thread in self._threads:
@@ -131,7 +135,7 @@ class LocalEngine:
             attention=model.attention,
             batching=str(model.batching),
         )
-        broken = Worker(self._line, model).run()
+        broken = Worker(self._line, model, self._ahead).run()
         if broken is not None:
             self._fail(broken)
 
@@ -142,6 +146,7 @@ class LocalEngine:
         self.composer = composer
         for number in range(PREPARING_THREADS):
             self._spawn(f"preparing-{number}", lambda: self._prepare(composer))
+        self._spawn("preparing-ahead", lambda: self._cut_ahead(composer))
         return self._load(self._settings, composer, self._report)
 
     def _report(self, share: float, doing: str = "placing") -> None:
@@ -152,6 +157,7 @@ class LocalEngine:
 
     def _fail(self, failure: EngineError) -> None:
         self._failure = failure
+        self._ahead.shut()
         self._status = replace(self._status, state=State.FAILED, reason=str(failure), doing="")
         for ticket in self._line.shut():
             ticket.stream.finish(error=copy(failure))
@@ -166,6 +172,13 @@ class LocalEngine:
                     ticket.stream.finish(error=explain_preparing(error))
             else:
                 self._line.prepared(ticket, prepared)
+
+    def _cut_ahead(self, composer: Composer) -> None:
+        while (file := self._ahead.next_uncut()) is not None:
+            try:
+                self._ahead.cut(file, cut(composer.media, file, self._ahead.unwanted(file)))
+            except Exception:  # a hint: whoever asks about the file is told what is wrong with it
+                continue
 
 
 def _closed() -> EngineFailed:

@@ -30,11 +30,12 @@ from backend.local.decoding import ByteTable
 from backend.local.devices import describe
 from backend.local.faults import is_out_of_memory
 from backend.local.loaded import exact, places_of, precision_of
+from backend.local.memory.ahead import Interest
 from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
 from backend.local.memory.prefix import Reading
 from backend.local.preparation import Cut, Prepared
-from backend.local.stopping import Stopped
+from backend.local.stopping import Closable, Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
 from backend.local.together.batch import Loaded
 from backend.local.together.opening import open_batching
@@ -43,6 +44,7 @@ from backend.local.worker import Batching
 from backend.stream import AnswerStream
 
 KEPT_BYTES = 1 << 30
+TILES_AHEAD = 4  # at once, so that a question waits for few that nobody asked about yet
 FEATURES_SHARE = 4  # a tile's features take 1/28 of its keys and values (8B)
 
 
@@ -77,7 +79,7 @@ class LocalModel:
         self._table = ByteTable(tokens)
         self.batching = Batching()
         self._alone = threading.Lock()
-        self._stream: AnswerStream | None = None
+        self._stream: Closable | None = None
         # Else `generate` would mix the checkpoint's sampling defaults into a person's choice.
         network.generation_config = GenerationConfig()
         for layer in (*network.model.vision_tower.encoder.layer, *_decoder_layers(network)):
@@ -102,7 +104,7 @@ class LocalModel:
             self._alone.release()
 
     @contextmanager
-    def stopped_by(self, stream: AnswerStream | None) -> Iterator[None]:
+    def stopped_by(self, stream: Closable | None) -> Iterator[None]:
         """Have layers raise `Stopped` when `stream` is closed; with `None` nothing ends them."""
         before, self._stream = self._stream, stream
         try:
@@ -117,6 +119,15 @@ class LocalModel:
         """
         loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
         self.batching = open_batching(wanted, loaded, size)
+
+    def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
+        """Encode tiles that will be asked about, a few at each step, while there is interest."""
+        steps = self.features.ahead([cut], TILES_AHEAD)
+        more = True
+        while more and interest.wanted:
+            with self.stopped_by(interest), torch.inference_mode():
+                more = next(steps, True) is None
+            yield
 
     def recover(self) -> None:
         """Free what a failed request left on the device; raises if the device works no more."""

@@ -117,14 +117,18 @@ class WaitingLine:
             self._tell()
 
     def take(
-        self, judge: Callable[[Ticket], Manner] = lambda _: Manner.ALONE, wait: bool = True
+        self,
+        judge: Callable[[Ticket], Manner] = lambda _: Manner.ALONE,
+        wait: bool = True,
+        until: Callable[[], bool] = lambda: False,
     ) -> Ticket | None:
         """Serve the next request: call `done` afterwards. `judge` tells how it would be served.
 
-        `None` once shut and, unless it may `wait`, when nobody can be served now.
+        `None` once shut and, unless it may `wait`, when nobody can be served now. Waiting ends
+        as well when `until` says so, which is asked again at each `wake`.
         """
         if wait:
-            return self._wait(lambda: self._next(judge))
+            return self._wait(lambda: self._next(judge), until)
         with self._changed:
             return None if self._shut else self._next(judge)
 
@@ -143,11 +147,18 @@ class WaitingLine:
             self._changed.notify_all()
         return left
 
-    def _wait(self, find: Callable[[], Ticket | None]) -> Ticket | None:
+    def wake(self) -> None:
+        """Whoever waits in `take` looks whether there is something else to do."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(
+        self, find: Callable[[], Ticket | None], until: Callable[[], bool] = lambda: False
+    ) -> Ticket | None:
         with self._changed:
             while not self._shut:
                 ticket = find()
-                if ticket is not None:
+                if ticket is not None or until():
                     return ticket
                 self._changed.wait()
         return None

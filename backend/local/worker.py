@@ -7,14 +7,15 @@ same device. Nothing that happens to a request ends the thread. It knows no torc
 anything that answers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from backend.conversation import End, Request
 from backend.errors import EngineError, EngineFailed
 from backend.local.faults import explain_answering, record
-from backend.local.preparation import Prepared
+from backend.local.memory.ahead import Ahead, Encoding, Interest
+from backend.local.preparation import Cut, Prepared
 from backend.local.stopping import Stopped
 from backend.local.waiting import Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
@@ -90,6 +91,10 @@ class Model(Protocol):
         """
         ...
 
+    def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
+        """Encode tiles that will be asked about, one batch a step, while there is interest."""
+        ...
+
     def recover(self) -> None:
         """Free what a failed request left behind; raises if the device works no more."""
         ...
@@ -98,9 +103,10 @@ class Model(Protocol):
 class Worker:
     """Takes tickets from the line and answers them."""
 
-    def __init__(self, line: WaitingLine, model: Model) -> None:
+    def __init__(self, line: WaitingLine, model: Model, ahead: Ahead) -> None:
         self._line = line
         self._model = model
+        self._encoding = Encoding(ahead, model.look_ahead)
         self._batch = model.batching.batch
         self._joined: dict[AnswerStream, Ticket] = {}
         self._broken: EngineError | None = None
@@ -109,11 +115,26 @@ class Worker:
     def run(self) -> EngineError | None:
         """Serve until the line is shut (`None`) or the device works no more (the reason)."""
         while not self._line.is_shut and self._broken is None:
-            ticket = self._line.take(self._judge, wait=not self._joined)
+            ticket = self._line.take(self._judge, not self._joined, self._may_look_ahead)
             if ticket is not None:
                 self._serve(ticket)
+            elif not self._joined:
+                self._look_ahead()
             self._step()
         return self._broken
+
+    def _may_look_ahead(self) -> bool:
+        return not self._encoding.idle
+
+    def _look_ahead(self) -> None:
+        """One batch of tiles, while nobody is answered."""
+        try:
+            self._encoding.step()
+        except Stopped:
+            return
+        except Exception:  # a hint costs nobody anything; whoever asks about the file is told
+            record("a file could not be encoded ahead")
+            self._recover()
 
     def _judge(self, ticket: Ticket) -> Manner:
         if self._batch is None or ticket.prepared is None:

@@ -27,12 +27,13 @@ from backend.conversation import End, Request
 from backend.errors import BadSetting, EngineError, EngineFailed
 from backend.local.engine import LocalEngine
 from backend.local.faults import explain_answering, record
-from backend.local.preparation import Prepared
+from backend.local.memory.ahead import Interest
+from backend.local.preparation import Cut, Prepared
 from backend.local.stages import Report
 from backend.local.stopping import Stopped
 from backend.local.worker import Batching
 from backend.prompt.compose import Composer
-from backend.settings import AUTO, Settings
+from backend.settings import AUTO, ON, Settings
 from backend.stream import AnswerStream
 
 if TYPE_CHECKING:  # torch is imported by the worker's thread
@@ -173,6 +174,10 @@ class ZeroModel:
                     return piece.end
         raise EngineFailed("The GPU was taken away before the answer ended.", "Ask again.")
 
+    def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
+        """No GPU is lent for what nobody asked yet."""
+        return iter(())
+
     def recover(self) -> None:
         """There is nothing to free: what failed was in a fork."""
 
@@ -212,6 +217,8 @@ def settings_for_lent(settings: Settings) -> Settings:
     """How the weights are to lie on the processor. Raises `BadSetting` for what cannot be."""
     if settings.quantize is not None:
         raise BadSetting("A lent GPU takes no quantised weights.", "Leave --quantize out.")
+    if settings.batching == ON:
+        raise BadSetting("A lent GPU answers one question at a time.", "Leave --batching out.")
     dtype = "bfloat16" if settings.dtype == AUTO else settings.dtype
     return replace(settings, strategy="cpu", dtype=dtype)
 

@@ -58,9 +58,18 @@ class Ahead:
                 self._work[file] = known.get(file) or _Work()
             self._changed.notify_all()
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether nobody is served any more."""
+        return self._shut
+
     def wants(self, file: Attachment) -> bool:
         """Whether anybody still expects to ask about it."""
         return file in self._work
+
+    def unwanted(self, file: Attachment) -> Callable[[], bool]:
+        """Whether nobody wants it any more, as those who read files ask it."""
+        return lambda: not self.wants(file)
 
     def next_uncut(self) -> Attachment | None:
         """Wait for a file to cut; `None` once shut."""
@@ -106,13 +115,29 @@ class Ahead:
             self._changed.notify_all()
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Interest:
+    """Whether it is still worth while to work on a file."""
+
+    ahead: Ahead
+    file: Attachment
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody expects to ask about it; looked at between batches."""
+        return self.ahead.wants(self.file)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model is wanted no more; looked at before each layer."""
+        return self.ahead.is_shut
+
+
 class Encoding:
     """The worker's side: encodes what is wanted, one batch of tiles at a time."""
 
-    def __init__(
-        self, ahead: Ahead, encode: Callable[[Cut, Callable[[], bool]], Iterator[None]]
-    ) -> None:
-        """`encode` takes one batch with each step, and ends early once its second says so."""
+    def __init__(self, ahead: Ahead, encode: Callable[[Cut, Interest], Iterator[None]]) -> None:
+        """`encode` takes one batch with each step, and ends early without interest."""
         self._ahead = ahead
         self._encode = encode
         self._steps: Iterator[None] | None = None
@@ -134,4 +159,4 @@ class Encoding:
         if taken is None:
             return iter(())
         file, cut = taken
-        return self._encode(cut, lambda: not self._ahead.wants(file))
+        return self._encode(cut, Interest(self._ahead, file))

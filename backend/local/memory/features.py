@@ -62,13 +62,13 @@ class Features:
         costs no batch that was done before.
         """
         seen = self._look_up(cuts)
-        for _ in self._fill(cuts, seen):
+        for _ in self._fill(cuts, seen, self._at_once):
             between()
         return torch.cat([one.features for one in seen])
 
-    def ahead(self, cuts: Sequence[Cut]) -> Iterator[None]:
-        """Encode what is missing of these cuts, one batch for each step of the iterator."""
-        yield from self._fill(cuts, self._look_up(cuts))
+    def ahead(self, cuts: Sequence[Cut], at_once: int) -> Iterator[None]:
+        """Encode what is missing of these cuts, so many tiles with each step of the iterator."""
+        yield from self._fill(cuts, self._look_up(cuts), at_once)
 
     def holds(self, cut: Cut) -> bool:
         """Whether nothing of this cut would have to be encoded."""
@@ -86,10 +86,10 @@ class Features:
             self._seen.move_to_end(cut.key)
         return [self._seen[cut.key] for cut in cuts]
 
-    def _fill(self, cuts: Sequence[Cut], seen: Sequence[_Seen]) -> Iterator[None]:
+    def _fill(self, cuts: Sequence[Cut], seen: Sequence[_Seen], at_once: int) -> Iterator[None]:
         """Encode batch by batch. A batch may hold tiles of several contents."""
         unlike = {cut.key: (cut.tiles, one) for cut, one in zip(cuts, seen, strict=True)}
-        while batch := self._next_batch(one for _, one in unlike.values()):
+        while batch := next_batch((one for _, one in unlike.values()), at_once):
             tiles = [
                 tiles[one.done : one.done + batch[one]]
                 for tiles, one in unlike.values()
@@ -103,18 +103,19 @@ class Features:
             self._make_room()
             yield
 
-    def _next_batch(self, seen: Iterable[_Seen]) -> dict[_Seen, int]:
-        """The contents whose next tiles go in together, in order, and how many of each."""
-        batch, room = {}, self._at_once
-        for one in seen:
-            if room and one.left:
-                batch[one] = min(one.left, room)
-                room -= batch[one]
-        return batch
-
     def _make_room(self) -> None:
         """Let the oldest go; whoever is being served holds on to what it needs by itself."""
         taken = self.nbytes
         while taken > self._capacity:
             _, oldest = self._seen.popitem(last=False)
             taken -= oldest.features.nbytes
+
+
+def next_batch(seen: Iterable[_Seen], room: int) -> dict[_Seen, int]:
+    """The contents whose next tiles go in together, in order, and how many of each."""
+    batch = {}
+    for one in seen:
+        if room and one.left:
+            batch[one] = min(one.left, room)
+            room -= batch[one]
+    return batch

@@ -1,7 +1,7 @@
 """Stand-ins for the slow or scarce parts around the engine: a scripted model and instant files."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,8 @@ from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.checkpoint.tokenizer import read_tokens
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.local.engine import LocalEngine
-from backend.local.preparation import Prepared
+from backend.local.memory.ahead import Interest
+from backend.local.preparation import Cut, Prepared
 from backend.local.stopping import Stopped
 from backend.local.worker import Batching
 from backend.prompt.compose import Composer
@@ -42,6 +43,7 @@ class ScriptedModel:
         self.at_once = 0
         self.most_at_once = 0
         self.recovered = 0
+        self.seen_ahead: list[bytes] = []
         self.threads: set[str] = set()
         self.fail: Callable[[int | None], None] = lambda written: None
         self._counting = threading.Lock()
@@ -59,6 +61,13 @@ class ScriptedModel:
             return self._answer(stream)
         finally:
             self._count(-1)
+
+    def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
+        self.fail(None)
+        for _ in cut.tiles:
+            if interest.wanted:
+                self.seen_ahead.append(cut.key)
+                yield
 
     def recover(self) -> None:
         self.recovered += 1

@@ -1,15 +1,24 @@
 """What people will probably ask about is cut and encoded before they do, while they want it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from backend.conversation import Attachment, Kind
-from backend.local.memory.ahead import MOST_SESSIONS, Ahead, Encoding
+from backend.conversation import Attachment, Conversation, Kind, Request, Sampling, Turn
+from backend.errors import BadFile
+from backend.local.engine import LocalEngine
+from backend.local.memory.ahead import MOST_SESSIONS, Ahead, Encoding, Interest
+from backend.local.model import LocalModel
 from backend.local.preparation import Cut
-from tests.backend.local.stand_ins import WAIT_S
+from backend.local.stopping import Stopped
+from backend.settings import Settings
+from tests.backend.local.memory.tiny import tiny_composer, tiny_network
+from tests.backend.local.stand_ins import WAIT_S, ScriptedModel, ask, scripted_engine
 
 
 def file(name: str) -> Attachment:
@@ -38,9 +47,9 @@ class Encoder:
         self.done: list[bytes] = []
         self.broken: set[bytes] = set()
 
-    def __call__(self, cut: Cut, unwanted: Callable[[], bool]) -> Iterator[None]:
+    def __call__(self, cut: Cut, interest: Interest) -> Iterator[None]:
         for _ in cut.tiles:
-            if unwanted():
+            if not interest.wanted:
                 return
             if cut.key in self.broken:
                 raise RuntimeError("evil forward")
@@ -148,3 +157,113 @@ def test_shutting_lets_the_one_who_cuts_go() -> None:
     thread.join(WAIT_S)
     ahead.expect("one", (A,))
     assert found == [None] and not ahead.wants(A) and ahead.next_uncut() is None
+
+
+# Through the engine
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+def engine(model: ScriptedModel) -> Iterator[LocalEngine]:
+    engine = scripted_engine(model)
+    yield engine
+    engine.close()
+
+
+def test_the_engine_sees_files_before_anybody_asks(
+    engine: LocalEngine, model: ScriptedModel
+) -> None:
+    engine.expect("one", (A, B))
+    until(lambda: model.seen_ahead == [b"a", b"b"])
+    assert model.answered == []
+
+
+def test_the_engine_answers_first_and_looks_ahead_afterwards(
+    engine: LocalEngine, model: ScriptedModel
+) -> None:
+    model.gate.clear()
+    stream = engine.stream(ask("Hello!"))
+    until(lambda: model.at_once == 1)
+    engine.expect("two", (A,))
+    until(lambda: engine._ahead.has_cut)
+    time.sleep(0.05)
+    assert model.seen_ahead == []
+    model.gate.set()
+    assert "".join(stream) == "Hello!"
+    until(lambda: model.seen_ahead == [b"a"])
+
+
+def test_a_file_that_cannot_be_cut_or_encoded_ahead_costs_nobody_anything(
+    engine: LocalEngine, model: ScriptedModel
+) -> None:
+    until(lambda: engine.composer is not None)
+    media: Any = engine.composer.media if engine.composer else None
+
+    def broken(one: Attachment, stopped: Any = bool) -> bytes:
+        if one == A:
+            raise BadFile(one.name, "it is broken.", "Mend it.")
+        return one.path.encode()
+
+    def evil(written: int | None) -> None:
+        raise RuntimeError("evil forward")
+
+    media.key = broken
+    model.fail = evil
+    engine.expect("one", (A, B))
+    until(lambda: model.recovered == 1)
+    model.fail = lambda written: None
+    assert "".join(engine.stream(ask("Hello!"))) == "Hello!"
+
+
+def test_typed_after_the_upload_a_question_finds_its_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(1)
+    composer = tiny_composer()
+    model = LocalModel(tiny_network(composer), composer.facts, composer.tokens)
+    batches: list[int] = []
+    encode = model.features._encode
+    monkeypatch.setattr(
+        model.features, "_encode", lambda tiles: (batches.append(len(tiles)), encode(tiles))[1]
+    )
+    engine = LocalEngine(Settings(), lambda *_: model, lambda _: composer)
+    engine.start()
+    film = Attachment("film-10x1", Kind.VIDEO, "film")
+    engine.expect("one", (film,))
+    until(lambda: sum(batches) == 10)
+    assert batches == [4, 4, 2]
+    turn = Turn("What moves?", (film,))
+    stream = engine.stream(Request(Conversation((turn,)), Sampling(max_new_tokens=2), "one"))
+    assert len("".join(stream)) >= 0 and len(stream.token_ids) == 2
+    assert sum(batches) == 10
+    engine.close()
+
+
+def test_closing_the_engine_ends_a_batch_within_a_layer() -> None:
+    torch.set_num_threads(1)
+    composer = tiny_composer()
+    network = tiny_network(composer)
+    model = LocalModel(network, composer.facts, composer.tokens)
+    ahead = Ahead()
+    reached: list[int] = []
+    for number, layer in enumerate(network.model.vision_tower.encoder.layer):
+        layer.register_forward_pre_hook(lambda *_, number=number: reached.append(number))
+    network.model.vision_tower.encoder.layer[0].register_forward_pre_hook(lambda *_: ahead.shut())
+    ahead.expect("one", (A,))
+    uncut(ahead)
+    noise = np.zeros((2, composer.facts.tile, composer.facts.tile, 3), np.uint8)
+    ahead.cut(A, Cut(b"a", noise))
+    with pytest.raises(Stopped):
+        Encoding(ahead, model.look_ahead).step()
+    assert reached == [0]

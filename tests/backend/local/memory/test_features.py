@@ -86,13 +86,13 @@ def test_what_was_encoded_before_an_error_is_not_lost() -> None:
 def test_ahead_of_a_question_one_batch_is_encoded_at_a_time() -> None:
     tower = Tower()
     features = store(tower)
-    steps = features.ahead([cut(1, 2, 3), cut(4, 5)])
+    steps = features.ahead([cut(1, 2, 3), cut(4, 5)], 4)
     next(steps)
     assert tower.batches == [[1, 2, 3, 4]]
     assert features.holds(cut(1, 2, 3)) and not features.holds(cut(4, 5))
     assert len(list(steps)) == 1
     assert features.holds(cut(4, 5))
-    assert not list(features.ahead([cut(1, 2, 3), cut(4, 5)]))
+    assert not list(features.ahead([cut(1, 2, 3), cut(4, 5)], 4))
 
 
 def test_the_least_recently_used_content_leaves_first() -> None:
@@ -114,7 +114,7 @@ def test_a_question_larger_than_the_store_is_answered_all_the_same(capacity: int
     for _ in range(2):
         assert numbers(features.of([cut(1), cut(2, 3), cut(4, 5, 6)])) == [1, 2, 3, 4, 5, 6]
         assert features.nbytes <= capacity
-    assert len(list(features.ahead([cut(7, 8, 9, 10, 11)]))) == 2  # it ends, too
+    assert len(list(features.ahead([cut(7, 8, 9, 10, 11)], 3))) == 2  # it ends, too
 
 
 def test_pixels_are_not_kept_with_their_features() -> None:

@@ -181,7 +181,7 @@ def test_int8_reads_everything_anew(
 ) -> None:
     """What is read together changes every row there."""
     for kind, kept in ((Quantization.INT8, 0), (Quantization.NF4, 1), (None, 1)):
-        monkeypatch.setattr("backend.local.model.quantization_of", lambda _, kind=kind: kind)
+        monkeypatch.setattr("backend.local.loaded.quantization_of", lambda _, kind=kind: kind)
         model = LocalModel(network, composer.facts, composer.tokens)
         stream = AnswerStream(Request(question("Hello!"), Sampling(max_new_tokens=2)))
         model.answer(prepare(composer, stream), stream)
