@@ -34,6 +34,7 @@ from backend.local.quantization import configure
 from backend.local.stages import Report, Share, Stages
 from backend.local.together.size import fit
 from backend.local.unmerged import is_unmerged, read_own_adapter
+from backend.local.warming import warm_up
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
 from backend.planner.shapes import Shape
@@ -45,6 +46,7 @@ LOADING = threading.Lock()
 # Weights of other parts, as InternVL3.5-Flash has, would be left out without a word.
 PARTS = ("model", "lm_head", "language_model", "vision_model", "vision_tower", "mlp1")
 THREADS = torch.get_num_threads()  # as torch begins, before a model was loaded
+PLACED = 0.97  # of the whole; the rest is for warming up
 PLACING = "Loading weights"  # how transformers 5.24 calls its loop over parameters
 
 
@@ -62,7 +64,13 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     folder = find_checkpoint(settings.model, settings.revision, follow=stages.follow)
     if choices.on_processor:
         spare_a_core()
-    network = load_network(folder, facts.layout, composer.tokens, choices.placement, stages.place)
+    network = load_network(
+        folder,
+        facts.layout,
+        composer.tokens,
+        choices.placement,
+        lambda share: stages.place(PLACED * share),
+    )
     for adapter in (*_own_adapters(folder, shape), *chosen):
         apply_adapter(network, adapter)
     model = LocalModel(
@@ -73,6 +81,8 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
         kept_bytes(settings.cache_gb, choices.plan, told_free(choices.plan)),
     )
     model.open_batching(settings.batching, fit(choices.plan, facts.context_length, free_on))
+    warm_up(model, facts, composer.tokens)
+    stages.place(1.0)
     return model
 
 

@@ -1,0 +1,69 @@
+"""Warming up: one tiny question before anybody asks, so that the first person does not pay.
+
+What a first pass costs (kernels and their workspaces are chosen, memory is fetched, a batch
+allocates its pages) is spent while the model is still loading. It goes through the real path,
+pictures and text, alone and in the batch, and leaves nothing behind.
+"""
+
+import numpy as np
+
+from backend.checkpoint.facts import Facts
+from backend.checkpoint.tokenizer import Tokens
+from backend.conversation import Conversation, Request, Sampling, Turn
+from backend.errors import OutOfMemory
+from backend.local.faults import is_out_of_memory, record
+from backend.local.model import LocalModel
+from backend.local.preparation import Cut, Prepared
+from backend.prompt.budget import Budget
+from backend.prompt.compose import Prompt
+from backend.prompt.template import CONTEXT, IMAGE_END, IMAGE_START
+from backend.stream import AnswerStream
+
+ANSWER = 2  # tokens: the first comes from reading, the second from a step
+QUESTION = "Hello!"
+
+
+def warm_up(model: LocalModel, facts: Facts, tokens: Tokens) -> None:
+    """Answer once alone and, if there is one, once in the batch.
+
+    A device without room for it is no reason not to start: whoever asks will be told.
+    """
+    prepared = make_question(facts, tokens)
+    try:
+        model.answer(prepared, _stream())
+        batch = model.batching.batch
+        if batch is not None:
+            batch.join(prepared, _stream())
+            while len(batch):
+                batch.step()
+    except (OutOfMemory, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, OutOfMemory) or is_out_of_memory(error)):
+            raise
+        record("the model could not be warmed up")
+        model.recover()
+    finally:
+        model.caches.clear()
+        model.features.clear()
+
+
+def make_question(facts: Facts, tokens: Tokens) -> Prepared:
+    """A question about one black tile, ready for the model."""
+    place = [tokens.special(CONTEXT)] * facts.tokens_per_tile
+    words = tokens.encode_plain(QUESTION)
+    ids = (tokens.special(IMAGE_START), *place, tokens.special(IMAGE_END), *words)
+    budget = Budget(
+        text=len(ids) - len(place),
+        visual=len(place),
+        limit=facts.context_length,
+        images=1,
+        videos=0,
+        tiles=1,
+    )
+    tiles = np.zeros((1, facts.tile, facts.tile, 3), np.uint8)
+    cuts = (Cut(b"warming up", tiles),)
+    return Prepared(Prompt(ids, QUESTION, (), budget), cuts, ANSWER)
+
+
+def _stream() -> AnswerStream:
+    chat = Conversation().asked(Turn(QUESTION))
+    return AnswerStream(Request(chat, Sampling(max_new_tokens=ANSWER), "warming up"))
