@@ -57,8 +57,10 @@ def decode(address: str, name: str) -> bytes:
         raise BadFile(name, "this data: URL is not in base64.", AS_DATA)
     if "," in payload:
         raise BadFile(name, "this is a series of pictures.", "Send each as an image_url.")
+    if any(sign in payload for sign in " \t\r\n"):
+        payload = "".join(payload.split())
     try:
-        return base64.b64decode("".join(payload.split()), validate=True)
+        return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         raise BadFile(name, "this data: URL is not proper base64.", AS_DATA) from None
 

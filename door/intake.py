@@ -1,9 +1,10 @@
-"""Taking in the bodies of requests: no larger than allowed, not for ever, not too many at once.
+"""Taking in requests: bodies no larger than allowed, not for ever, and not too many at once.
 
-Knows bytes only.
+Knows bytes and numbers only.
 """
 
 import asyncio
+import threading
 
 from starlette.requests import Request
 
@@ -13,6 +14,7 @@ MB = 1 << 20
 MOST_BODY = 100 * MB  # one request with its files, which base64 makes a third larger
 MOST_TOGETHER = 400 * MB  # of all that are read at the same time
 MOST_S = 120.0  # until a body must be here
+MOST_OPEN = 256  # answers at the same time: each takes a thread; engines have lines of their own
 
 
 class Intake:
@@ -56,7 +58,7 @@ class Intake:
                 if len(body) > self._most:
                     raise self._too_large()
                 if self._held > self._together:
-                    raise _too_many()
+                    raise _too_many("Too many files are on their way here already.")
         except BaseException:  # refused, gone or cancelled: nothing is held
             self._held -= len(body)
             raise
@@ -67,8 +69,28 @@ class Intake:
         return Refused(413, f"The body is over {most}.", code="request_too_large")
 
 
-def _too_many() -> Refused:
-    words = "Too many files are on their way here already. Ask again in a moment."
+class Places:
+    """How many answers may be made at the same time. Thread-safe."""
+
+    def __init__(self, most: int = MOST_OPEN) -> None:
+        self._free = most
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Take so many places, to be given back. Raises `Refused` when they are not free."""
+        with self._lock:
+            if count > self._free:
+                raise _too_many("Too many answers are being made already.")
+            self._free -= count
+
+    def give_back(self, count: int) -> None:
+        """So many answers ended."""
+        with self._lock:
+            self._free += count
+
+
+def _too_many(cause: str) -> Refused:
+    words = f"{cause} Ask again in a moment."
     return Refused(
         429, words, None, "rate_limit_exceeded", "rate_limit_error", {"retry-after": AGAIN_S}
     )

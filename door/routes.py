@@ -7,7 +7,7 @@ Whoever asks here waits in the same line as the people on the page: requests go 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,22 +18,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from backend import conversation
 from backend.engine import Engine, State, Stream
-from backend.errors import EngineError
 from backend.prompt.compose import Composer
 from door.answering import Completion, gather
 from door.asking import Files, make_requests, refuse_inabilities
 from door.counts import TYPE, Counts
 from door.fetching import Fetcher
-from door.intake import Intake
+from door.intake import MOST_OPEN, Intake, Places
 from door.keys import Keys
-from door.refusals import NOT_AGAIN, Refused, loading
+from door.refusals import Refused, loading
 from door.replies import EventStream, explain, unless_gone
 from door.schema import Asked, read_request
 from door.store import Lease, Store
 
 OWNER = "internvl3-chat"
-THREADS = 128  # each reads one answer or one request
+THREADS = MOST_OPEN + 16  # each reads one answer, or one of a few requests
 GONE = 499  # nobody is there to read it; the log of a proxy calls it so
 
 
@@ -47,6 +47,7 @@ class Desk:
     counts: Counts
     fetcher: Fetcher | None = None
     intake: Intake = field(default_factory=Intake)
+    places: Places = field(default_factory=Places)
     store: Store = field(default_factory=Store)
     since: int = field(default_factory=lambda: int(time.time()))
     pool: ThreadPoolExecutor = field(
@@ -69,6 +70,8 @@ def make_routes(desk: Desk) -> Starlette:
         async def answer_or_explain(request: Request) -> Response:
             try:
                 return await answer(desk, request)
+            except ClientDisconnect:
+                return Response(status_code=GONE)
             except Exception as error:  # the border: a program gets words, the log the traceback
                 return explain(error).response
 
@@ -106,13 +109,12 @@ async def complete(desk: Desk, request: Request) -> Response:
     def end() -> None:
         completion.close()
         lease.end()
+        desk.places.give_back(len(completion.streams))
 
     if asked.stream:
         return EventStream(completion, desk.pool, asked.tells_usage, end)
     try:
         return JSONResponse(await unless_gone(request.receive, gather(completion, desk.pool)))
-    except ClientDisconnect:
-        return Response(status_code=GONE)
     finally:
         end()
 
@@ -158,15 +160,22 @@ def _begin(desk: Desk, body: bytes, session: str, lease: Lease) -> tuple[Asked, 
     files = Files(lease.keep, desk.fetcher.fetch if desk.fetcher else None)
     requests = make_requests(asked, session, files)
     refuse_inabilities(asked, requests[0], desk.engine.status().unable)
+    return asked, Completion(asked.model, _ask(desk, requests))
+
+
+def _ask(desk: Desk, requests: Sequence[conversation.Request]) -> tuple[Stream, ...]:
+    """All streams, or none and what the engine raised."""
     streams: list[Stream] = []
+    desk.places.take(len(requests))
     try:
         for one in requests:
             streams.append(desk.engine.stream(one))
-    except EngineError:
+    except BaseException:  # whatever happened, nobody will read these
         for stream in streams:
             stream.close()
+        desk.places.give_back(len(requests))
         raise
-    return asked, Completion(asked.model, tuple(streams))
+    return tuple(streams)
 
 
 def _require_ready(desk: Desk) -> None:
@@ -175,7 +184,7 @@ def _require_ready(desk: Desk) -> None:
         raise loading(f"{now.model} is still loading ({now.share:.0%} done).")
     if now.state is State.FAILED:
         words = f"{now.model} cannot answer: {now.reason}"
-        raise Refused(503, words, None, "model_failed", "server_error", NOT_AGAIN)
+        raise Refused(503, words, None, "model_failed", "server_error")
 
 
 def _require_model(desk: Desk, name: str) -> None:

@@ -43,12 +43,16 @@ def test_an_answer_comes_whole_with_its_cost(served: Served) -> None:
     assert answer.usage.prompt_tokens_details.image_tokens == 16
 
 
-def test_an_answer_comes_in_pieces_as_the_engine_writes_them(served: Served) -> None:
+def test_an_answer_comes_in_pieces_while_the_engine_writes_on(served: Served) -> None:
+    served.engine.enqueue(["one ", 600.0])
+    create = served.client.chat.completions.create
+    with create(model="fake", messages=HELLO, stream=True) as stream:
+        chunks = iter(stream)
+        assert next(chunks).choices[0].delta.role == "assistant"
+        assert next(chunks).choices[0].delta.content == "one "
     served.engine.enqueue(["one ", 0.2, "two ", 0.2, "three"])
-    chunks = list(served.client.chat.completions.create(model="fake", messages=HELLO, stream=True))
-    assert chunks[0].choices[0].delta.role == "assistant"
-    texts = [chunk.choices[0].delta.content for chunk in chunks]
-    assert [text for text in texts if text] == ["one ", "two ", "three"]
+    chunks = list(create(model="fake", messages=HELLO, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one two three"
     assert [chunk.choices[0].finish_reason for chunk in chunks][-2:] == [None, "stop"]
     assert len({chunk.id for chunk in chunks}) == 1
 
@@ -61,16 +65,14 @@ def test_the_cost_ends_a_stream_if_it_is_asked_for(served: Served) -> None:
         assert ("usage" in told[-1]) is wanted
 
 
-def test_a_full_length_is_told(served: Served) -> None:
+def test_a_full_length_is_told() -> None:
     class Cut(FakeEngine):
-        def stream(self, request):
-            stream = super().stream(request)
-            finish = stream.finish
-            stream.finish = lambda end=End.EOS, error=None: finish(End.LENGTH, error)
-            return stream
+        def _follow(self, script, stream):
+            stream.begin(prompt_tokens=60, visual_tokens=16)
+            stream.write("word", [1])
+            stream.finish(End.LENGTH)
 
     with serving(Cut()) as served:
-        served.engine.enqueue([0.1, "word"])
         assert served.ask().json()["choices"][0]["finish_reason"] == "length"
 
 
@@ -85,13 +87,18 @@ def test_several_answers_are_several_requests_with_seeds_of_their_own(served: Se
 
 
 def test_several_answers_stream_side_by_side(served: Served) -> None:
-    served.engine.enqueue(["a", 0.3, "b"])
-    served.engine.enqueue([0.1, "c"])
-    told = events(served.ask(n=2, stream=True).text)
-    texts = [(c["index"], c["delta"].get("content")) for e in told for c in e["choices"]]
-    assert [pair for pair in texts if pair[1]] == [(0, "a"), (1, "c"), (0, "b")]
-    ends = [c["index"] for e in told for c in e["choices"] if c["finish_reason"]]
-    assert ends == [1, 0]
+    served.engine.enqueue(["a", 600.0])
+    served.engine.enqueue([0.1, "b"])
+    texts = ["", ""]
+    create = served.client.chat.completions.create
+    with create(model="fake", messages=HELLO, n=2, stream=True) as stream:
+        for chunk in stream:
+            (choice,) = chunk.choices
+            texts[choice.index] += choice.delta.content or ""
+            if choice.finish_reason:
+                break
+    assert (choice.index, choice.finish_reason) == (1, "stop")
+    assert texts == ["a", "b"]
 
 
 def test_every_choice_of_sampling_arrives(served: Served) -> None:
@@ -173,16 +180,16 @@ def test_a_video_arrives_with_its_frames(served: Served, tmp_path) -> None:
 
 
 def test_files_are_there_while_they_are_needed_and_no_longer(served: Served) -> None:
-    served.engine.enqueue(["a", 0.5, "b"])
     parts = [shown(as_url(picture())), shown(as_url(picture())), shown(as_url(picture("blue")))]
-    with served.client.chat.completions.create(
-        model="fake", messages=said(parts), stream=True
-    ) as stream:
+    served.ask(messages=said(parts))
+    wait_until(lambda: not files_in(served.door))
+    served.engine.enqueue(["a", 600.0])
+    create = served.client.chat.completions.create
+    with create(model="fake", messages=said(parts), stream=True) as stream:
         next(iter(stream))
         attachments = served.engine.requests[-1].conversation.attachments
         assert len({file.path for file in attachments}) == 2 == len(files_in(served.door))
         assert all(path.stat().st_mode & 0o077 == 0 for path in files_in(served.door))
-        list(stream)
     wait_until(lambda: not files_in(served.door))
 
 
@@ -193,17 +200,15 @@ def test_files_of_a_refused_request_are_removed(served: Served) -> None:
 
 
 def test_the_same_picture_lies_at_the_same_place_while_two_need_it(served: Served) -> None:
-    served.engine.enqueue(["a", 0.6])
+    served.engine.enqueue(["a", 600.0])
     messages = said([shown(as_url(picture()))])
-    with served.client.chat.completions.create(
-        model="fake", messages=messages, stream=True
-    ) as stream:
+    create = served.client.chat.completions.create
+    with create(model="fake", messages=messages, stream=True) as stream:
         next(iter(stream))
         served.ask(messages=messages)
         first, second = (r.conversation.attachments[0].path for r in served.engine.requests)
         assert first == second
         assert len(files_in(served.door)) == 1
-        list(stream)
     wait_until(lambda: not files_in(served.door))
 
 

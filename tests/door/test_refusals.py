@@ -25,7 +25,18 @@ from backend.errors import (
     TooLong,
 )
 from backend.settings import Settings
-from tests.door.conftest import HELLO, WAIT_S, Served, as_url, picture, said, serving, shown, words
+from tests.door.conftest import (
+    HELLO,
+    WAIT_S,
+    Served,
+    as_url,
+    picture,
+    said,
+    serving,
+    shown,
+    wait_until,
+    words,
+)
 from tests.fakes import FakeEngine
 
 
@@ -204,6 +215,8 @@ def test_what_the_engine_says_becomes_a_status(
     assert answer.status_code == status
     told = error_of(answer)
     assert told["code"] == code and error.cause in told["message"]
+    never = answer.headers.get("x-should-retry") == "false"
+    assert never is (code in ("out_of_memory", "model_failed"))
     assert ("retry-after" in answer.headers) is (code in ("rate_limit_exceeded", "model_loading"))
     assert served.ask().status_code == 200
 
@@ -273,7 +286,6 @@ def test_a_failed_model_is_told_with_its_reason(served: Served) -> None:
     served.engine.become(State.FAILED, reason="No weights.")
     answer = served.ask()
     assert answer.status_code == 503 and "No weights." in answer.text
-    assert answer.headers["x-should-retry"] == "false"
 
 
 def test_what_an_engine_cannot_do_is_refused_with_its_reason(served: Served) -> None:
@@ -335,3 +347,38 @@ def test_addresses_are_fetched_only_where_that_is_allowed() -> None:
     with serving(FakeEngine(), settings=Settings(allow_picture_urls=True)) as served:
         answer = served.ask(messages=picture_at(f"{served.url}/v1/models"))
         assert answer.status_code == 400 and "public internet" in answer.text
+
+
+def test_more_answers_than_there_are_places_are_refused_and_places_come_back() -> None:
+    def narrow(desk: Any) -> None:
+        desk.places._free = 3
+
+    with serving(FakeEngine(), change=narrow) as served:
+        assert served.ask(n=4).status_code == 429
+        for _ in range(3):
+            assert served.ask(n=3).status_code == served.ask(n=2, stream=True).status_code == 200
+        served.engine.become(State.FAILED, reason="It broke.")
+        assert served.ask(n=3).status_code == 503
+        served.engine.become(State.READY)
+        served.engine.enqueue([EngineFailed("It broke.", "Again.")])
+        assert served.ask().status_code == 503
+        assert served.ask(n=3).status_code == 200
+    assert served.door.desk.places._free == 3
+
+
+def test_one_who_leaves_while_sending_is_no_fault(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin_to_leave(served)
+    wait_until(lambda: "499" in served.get("/metrics").text)
+    assert not caplog.records and served.ask().status_code == 200
+
+
+def begin_to_leave(served: Served) -> None:
+    """Promise a body and leave before it was sent."""
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=WAIT_S) as plain:
+        plain.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
