@@ -56,6 +56,7 @@ def statistics_line(cost: Statistics) -> str:
     text_tokens = cost.prompt_tokens - cost.visual_tokens
     parts = [
         f"{cost.visual_tokens:,} visual + {text_tokens:,} text tokens",
+        f"{cost.cached_tokens:,} of them read before" if cost.cached_tokens else "",
         f"first word {cost.ttft_s:.1f} s",
         f"{cost.new_tokens:,} new tokens, {cost.tokens_per_s:.1f} a second",
         ENDINGS[cost.end],

@@ -46,6 +46,8 @@ def test_the_line_under_an_answer_tells_costs_and_why_it_ended() -> None:
     )
     assert statistics_line(replace(COST, end=End.LENGTH)).endswith("(--max-new-tokens)")
     assert statistics_line(replace(COST, end=End.STOPPED)).endswith("stopped by you")
+    kept = statistics_line(replace(COST, cached_tokens=1200))
+    assert " text tokens · 1,200 of them read before · first word" in kept
 
 
 def test_control_characters_are_shown_instead_of_obeyed() -> None:

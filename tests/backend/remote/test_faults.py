@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -179,7 +180,8 @@ def test_an_event_without_end_is_no_answer(server: ScriptedServer, engine) -> No
     assert "else than a chat" in str(read_all(engine.stream(question()))[1])
 
 
-def test_stop_closes_the_connection_at_once(server: ScriptedServer, engine) -> None:
+def test_stop_closes_the_connection_at_once(server: ScriptedServer, connect: Connect) -> None:
+    engine = connect(server.url, patience=replace(QUICK, first_s=600, between_s=600))
     for count, steps in enumerate(((HANG,), (*BEGUN, HANG)), start=1):
         server.scripts.append(Reply(steps))
         stream = engine.stream(question())
