@@ -41,7 +41,7 @@ from benchmarks.tiling import normalised
 SAMPLES = (8, 32)  # frames
 ROUNDS, QUICK_ROUNDS = 7, 3
 EXACT = 1e-5  # largest difference of normalised pixels
-SETTLED_S = 1.5  # after which a child has imported what it needs
+POLL_S, QUIET_POLLS = 0.1, 5  # until a child surely waits
 FLAT = 1.1  # times the memory
 
 
@@ -99,14 +99,29 @@ class Waiting:
         self._reader = self._make()
 
     def prepare(self) -> None:
-        """Forget the former video, and give the new child time to import what it needs."""
+        """Forget the former video, and wait until the new child has imported what it needs."""
         self._reader = self._make()
         self._reader.prepare()
-        time.sleep(SETTLED_S)
+        quiet = 0
+        while quiet < QUIET_POLLS:
+            time.sleep(POLL_S)
+            quiet = quiet + 1 if children_sleep() else 0
 
     def read(self, path: Path) -> NDArray[np.float32]:
         """Pixels as the product makes them, float32 [samples, 3, tile, tile]."""
         return normalised(self._reader.tiles(attach(str(path))))
+
+
+def children_sleep() -> bool:
+    """Whether no thread of any child of this process has anything to do, as Linux tells."""
+    threads = Path("/proc/self/task").glob("*/children")
+    pids = [pid for thread in threads for pid in thread.read_text(encoding="ascii").split()]
+    states = [
+        stat.read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        for pid in pids
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"S"}
 
 
 def ours(path: Path, samples: int, tile: int = card.TILE) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = (sys.executable, "-m", "backend.media.child")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each maps memory of its own
 
+PIPE_BYTES = 1 << 20  # as much as Linux gives to anybody
 LAST = (Tag.END, Tag.FAULT)
 
 Message = tuple[Tag, bytes]
@@ -62,6 +63,8 @@ class Child:
             env={**os.environ, **ONE_THREAD},
             start_new_session=True,
         )
+        assert self.process.stdout
+        _widen(self.process.stdout)
 
     @property
     def alive(self) -> bool:
@@ -121,6 +124,16 @@ def visit(
         return child.ask(ask, most_bytes, seconds, stopped)
     finally:
         child.end()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a whole frame lie in the pipe, so that the child decodes on; where the system can."""
+    try:
+        from fcntl import F_SETPIPE_SZ, fcntl
+    except ImportError:
+        return
+    with suppress(OSError):  # a user may have so many pages in pipes and no more
+        fcntl(pipe.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _say(pipe: IO[bytes], ask: Ask) -> None:
