@@ -165,10 +165,12 @@ def test_the_status_says_where_it_answers(engine: LocalEngine) -> None:
     assert (status.device, status.precision) == ("ZeroGPU", "float32")
 
 
-def test_weights_are_in_half_precision_and_never_quantised(gpus: LentGpus) -> None:
+def test_weights_are_in_half_precision_and_what_cannot_be_is_refused(gpus: LentGpus) -> None:
     assert ZeroEngine(Settings(), gpus)._settings.dtype == "bfloat16"
     with pytest.raises(BadSetting, match="quantised"):
         ZeroEngine(Settings(quantize="int8"), gpus)
+    with pytest.raises(BadSetting, match="one question at a time"):
+        ZeroEngine(Settings(batching="on"), gpus)
 
 
 def test_errors_travel_between_processes_whole() -> None:
