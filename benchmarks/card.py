@@ -8,6 +8,8 @@ Source: "Inference with Transformers" of the InternVL3 model card; what torchvis
 """
 
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,30 @@ def transform(part: Image.Image) -> torch.Tensor:
     return scaled.clone().sub_(mean).div_(std)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer: its tokens, and when the first one was there, by `time.perf_counter`."""
+
+    ids: tuple[int, ...]
+    first_at: float
+
+
+class NotingStreamer(TextIteratorStreamer):
+    """The stock streamer; notes tokens as they come, since it holds text back until a space."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer, skip_prompt=True)
+        self.ids: list[int] = []
+        self.first_at = 0.0
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt, or the next token."""
+        if not self.next_tokens_are_prompt:
+            self.first_at = self.first_at or time.perf_counter()
+            self.ids += value.tolist()
+        super().put(value)
+
+
 class CardChat:
     """Answers in a thread of its own for each question; whoever reads may go, it goes on."""
 
@@ -93,7 +119,21 @@ class CardChat:
     def begin(self, ids: torch.Tensor, tokens: int) -> threading.Thread:
         """Begin an answer of `tokens` tokens to a prompt [1, length]; returns at once."""
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True)
-        choices = {
+        return self._start(ids, tokens, streamer)
+
+    def answer(self, ids: torch.Tensor, pixels: torch.Tensor, tokens: int) -> Told:
+        """An answer about pictures, float32 [tiles, 3, height, width], read to its end."""
+        streamer = NotingStreamer(self._tokenizer)
+        thread = self._start(ids, tokens, streamer, pixel_values=pixels)
+        for _ in streamer:
+            continue
+        thread.join()
+        return Told(tuple(streamer.ids), streamer.first_at)
+
+    def _start(
+        self, ids: torch.Tensor, tokens: int, streamer: TextIteratorStreamer, **pictures: Any
+    ) -> threading.Thread:
+        choices = pictures | {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "max_new_tokens": tokens,

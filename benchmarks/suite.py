@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.measurement import Measurement
 
-NAMES = ("stop", "streamer", "tiling", "video", "flush", "sizing", "gateway")
+NAMES = ("stop", "streamer", "tiling", "video", "flush", "chat", "memory", "sizing", "gateway")
 
 
 def measure(names: Sequence[str], quick: bool) -> Iterator[Measurement]:

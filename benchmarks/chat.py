@@ -1,0 +1,49 @@
+"""A conversation of four turns over two pictures: how long a person waits for the first word.
+
+Against the model card's way on the same weights in the same process: it encodes both pictures and
+reads the whole history anew in every turn. What it could have ready is given to it: its pixels are
+cut once, in the first turn, its prompts are token ids already, and the first token counts, though
+its stock streamer holds back the word until the next space.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.chat_lab import ChatLab, Round
+from benchmarks.measurement import Measurement, Pair, at_least, ours_of, rival_of, times_better
+from benchmarks.weights import make_checkpoint
+
+ROUNDS, QUICK_ROUNDS = 9, 3
+
+
+def measure(quick: bool) -> Iterator[Measurement]:
+    """Time to first token by turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lab = ChatLab(make_checkpoint(folder / "weights"), folder)
+        try:
+            lab.run_round(0)  # the first of a kind is slower
+            rounds = [lab.run_round(n) for n in range(1, 1 + (QUICK_ROUNDS if quick else ROUNDS))]
+        finally:
+            lab.engine.close()
+    yield from report(rounds)
+
+
+def report(rounds: Sequence[Round]) -> Iterator[Measurement]:
+    """The first turn twice, and the later ones together."""
+    fresh = [Pair(one.ours[0], one.rival[0]) for one in rounds]
+    typed = [Pair(one.typed, one.rival[0]) for one in rounds]
+    later = [
+        Pair(*turn) for one in rounds for turn in zip(one.ours[1:], one.rival[1:], strict=True)
+    ]
+    yield first_word("First token, turn 1, asked at once", fresh)
+    yield first_word("First token, turn 1, typed 2 s after the upload", typed, 3)
+    yield first_word("First token, turns 2–4 on 26 tiles", later, 30)
+
+
+def first_word(name: str, pairs: Sequence[Pair], goal: float | None = None) -> Measurement:
+    """One line, in milliseconds."""
+    ratio = times_better(pairs)
+    holds = None if goal is None else at_least(ratio.median, goal)
+    return Measurement(name, "ms", ours_of(pairs, 1e3), rival_of(pairs, 1e3), ratio, holds)
