@@ -226,7 +226,7 @@ def test_the_page_is_up_before_the_engine_starts(
         launch=launch, close=lambda verbose: happened.append("page closed"), server=server
     )
     monkeypatch.setattr("backend.local.engine.LocalEngine", Engine)
-    monkeypatch.setattr("ui.build_page", lambda *given: page)
+    monkeypatch.setattr("ui.build_page", lambda *given, **more: page)
     assert app.serve(Serve(Settings(port=0))) == 0
     assert happened == ["page on 127.0.0.1", "engine", "page closed"]
     assert engines[0].closed

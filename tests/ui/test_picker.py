@@ -1,5 +1,6 @@
 """The list of models: what it says, what a press does, and what a forged one does not."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 import gradio as gr
@@ -12,7 +13,7 @@ from backend.offers import Menu, Offer, Picker
 from backend.prompt.compose import Composer, open_composer
 from backend.settings import Settings
 from tests.ui.conftest import ROOT, Desk, panel, texts
-from ui import words
+from ui import build_page, words
 from ui.box import BoxHandlers
 from ui.picker import PickHandlers, draw_menu
 from ui.uploads import draw_card
@@ -148,6 +149,18 @@ def test_a_machine_that_tells_nothing_says_so(shop: Shop, monkeypatch: pytest.Mo
     shop.handlers._picker = replace(shop.handlers._picker, menu=refuse)
     drawn, _, notice, _ = shop.press("toggle")
     assert drawn == gr.skip() and "does not tell" in str(notice)
+
+
+@pytest.mark.parametrize("may_pick", [True, False])
+def test_a_page_that_may_not_change_the_model_has_no_list(shop: Shop, may_pick: bool) -> None:
+    picker = shop.handlers._picker if may_pick else None
+
+    async def build() -> gr.Blocks:  # Gradio makes a loop where none runs, and never closes it
+        return build_page(shop.desk.engine, lambda: shop.desk.composer, Settings(), picker=picker)
+
+    page = asyncio.run(build())
+    names = [part["props"].get("elem_id") for part in page.config["components"]]
+    assert ("picker" in names) is may_pick
 
 
 # What the page makes of another model
