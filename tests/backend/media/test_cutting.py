@@ -1,6 +1,7 @@
 """A picture cut while its rows still come is cut as one that is all there; fast is nearly so."""
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from backend.media.cutting import FEW_PIXELS, Choices, Cutting
 from backend.media.early import EarlyRows
 from backend.media.images import ORIENTATION, open_image
 from backend.media.limits import Limits
-from backend.media.reader import ImageLook, MediaReader
+from backend.media.reader import CORES, ImageLook, MediaReader
 from backend.media.recognise import attach
 from backend.media.resize import STRIP_ROWS
 from backend.media.tiles import choose_grid, cut_tiles
@@ -143,3 +144,37 @@ def test_fast_tells_the_true_size_and_cuts_the_same_grid(
     assert exact == fast and isinstance(fast, ImageLook)
     assert (fast.width, fast.height) == (SIZE if orientation == 1 else SIZE[::-1])
     assert (fast.columns, fast.rows) == choose_grid(fast.width, fast.height, 12, 112)
+
+
+def test_pictures_are_decoded_at_the_same_time(tmp_path: Path, scene: Image.Image) -> None:
+    scene.save(tmp_path / "x", "JPEG")
+    together = threading.Barrier(3)
+
+    def open_one(_: int) -> NDArray[np.uint8]:
+        picture = open_image(str(tmp_path / "x"), "x", Limits(), lambda image: meet(together))
+        return np.asarray(picture.image)
+
+    with ThreadPoolExecutor(3) as threads:
+        first, *others = threads.map(open_one, range(3))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+def meet(barrier: threading.Barrier) -> None:
+    """Wait until all are here; a reader that lets one in at a time would wait in vain."""
+    barrier.wait(30)
+
+
+def test_several_files_share_one_small_pool(tmp_path: Path, scene: Image.Image) -> None:
+    media, files, truth = MediaReader(112, 12, True), [], []
+    before = set(threading.enumerate())
+    for number, kind in enumerate(("baseline", "progressive", "PNG", "turned", "black below")):
+        path = tmp_path / f"{number}"
+        SAVED[kind](scene.rotate(90 * number), path)
+        files.append(attach(str(path)))
+        truth.append(cut(path, None))
+    with ThreadPoolExecutor(5) as threads:
+        for tiles, expected in zip(threads.map(media.tiles, files * 2), truth * 2, strict=True):
+            np.testing.assert_array_equal(tiles, expected)
+    new = [thread.name for thread in set(threading.enumerate()) - before]
+    assert 0 < sum(name.startswith("resize") for name in new) <= CORES
