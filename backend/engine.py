@@ -45,6 +45,7 @@ class Status:
     precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
     attention: str = ""  # as "sdpa"
     batching: str = ""  # as "up to 8 at once"
+    at_once: int = 1  # requests that are answered at the same time
     waiting: int = 0  # requests in the queue, the running ones not counted
     doing: str = ""
     unable: tuple[Inability, ...] = ()

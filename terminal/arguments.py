@@ -35,6 +35,7 @@ from terminal.parser import (
 from terminal.plan import MakePlan, read_plan
 
 GREEDY = Sampling()
+MOST_ROWS = 64  # asked at once; their pictures are all in memory
 # What --batch leaves to its rows.
 OF_A_CONVERSATION = (
     "question",
@@ -121,6 +122,7 @@ class Batch:
     settings: Settings
     rows: Path
     out: Path | None = None
+    at_once: int | None = None  # rows; None: as many as the engine answers at the same time
     system: str | None = None
     sampling: Sampling = GREEDY
     verbose: bool = False
@@ -166,11 +168,14 @@ def read_ask(words: Sequence[str]) -> Ask | Batch:
         told = [getattr(chosen, name) for name in OF_A_CONVERSATION]
         if any(value is not None and value is not False for value in told):
             parser.error("--batch takes questions, files and their choices from its rows")
-        return Batch(settings, chosen.batch, chosen.out, system, sampling, chosen.verbose)
+        check_range("number of rows at once", chosen.rows, 1, MOST_ROWS)
+        settings = replace(settings, max_queue=max(settings.max_queue, 8 * MOST_ROWS))
+        where = chosen.batch, chosen.out, chosen.rows
+        return Batch(settings, *where, system, sampling, chosen.verbose)
     if chosen.question is None:
         parser.error("the following arguments are required: QUESTION or --batch")
-    if chosen.out:
-        parser.error("--out is for --batch")
+    if chosen.out or chosen.rows:
+        parser.error("--out and --rows are for --batch")
     turns = _turns(chosen)
     return Ask(settings, turns, system, sampling, chosen.json, chosen.dry_run, chosen.verbose)
 
@@ -193,6 +198,7 @@ def _ask_parser() -> Parser:
     output.switch("--json", "print one object at the end instead of the text as it comes")
     output.switch("--dry-run", "show what the model would read; loads no weights")
     output.maybe("--batch", Path, "file of questions, one JSON object a line (see below)")
+    output.maybe("--rows", int, "rows of --batch asked at once (default: what the engine can)")
     output.maybe("--out", Path, "file that answers of --batch are added to (default: stdout)")
     return parser
 

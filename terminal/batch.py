@@ -1,8 +1,8 @@
 """Many questions from a file: one row of JSON each, answered in order, faults told in place.
 
-Rows are independent: each is a conversation of one question with any number of files. Answers are
-written as they come, so that an interrupted run goes on where it ended. Knows engines only by
-`backend.engine`.
+Rows are independent: each is a conversation of one question with any number of files. As many are
+asked as the engine answers at the same time. Answers are written in the order of their rows, so
+that an interrupted run goes on where it ended. Knows engines only by `backend.engine`.
 """
 
 import json
@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from backend.conversation import Answer, Conversation, Kind, Request, Turn
-from backend.engine import Engine, State, Stream
+from backend.engine import Engine, Stage, State, Stream
 from backend.errors import BadFile, BadInput, BadQuestion, BadSetting, EngineError
 from terminal.arguments import Batch
 from terminal.dry_run import check_kinds
@@ -25,7 +24,8 @@ from terminal.interruption import Interruption
 from terminal.notice import Notice, loading_line
 from terminal.report import turn_object, write_json
 
-AHEAD = 2  # rows with the engine: while one is answered, the files of the next are opened
+AHEAD = 1  # rows beside those being answered, whose files are opened meanwhile
+KEPT = 4  # rows with the engine and answered before their turn, as a multiple of those at once
 LOOK_S = 0.1
 SESSION = "batch"
 KEYS = {"question", "images", "videos", "combined", "id"}
@@ -107,27 +107,41 @@ class _Batch:
         self._engine = engine
         self._interruption = interruption
         self._rows = rows
+        self._left: deque[Row] = deque()
+        self._asked: deque[tuple[Row, Asked]] = deque()
         self._notice = Notice(sys.stderr)
 
     def answer(self, rows: Sequence[Row], out: TextIO) -> None:
-        left, waiting = iter(rows), deque[tuple[Row, Asked]]()
+        self._left.extend(rows)
         done = self._rows - len(rows)
         try:
             while not self._interruption.came:
-                waiting.extend((row, self._ask(row)) for row in islice(left, AHEAD - len(waiting)))
-                if not waiting:
+                self._ask_more()
+                if not self._asked:
                     break
-                row, asked = waiting.popleft()
-                answered = self._listen(row, asked, done)
+                answered = self._listen(*self._asked[0], done)
+                self._asked.popleft()
                 if not self._interruption.came:
                     done += 1
                     out.write(write_json(answered) + "\n")
                     out.flush()
         finally:
             self._notice.clear()
-            for _, asked in waiting:
+            for _, asked in self._asked:
                 if not isinstance(asked, BadInput):
                     asked.close()
+
+    def _ask_more(self) -> None:
+        """Keep the engine busy, also while an early row takes longer than later ones."""
+        at_once = self._command.at_once or self._engine.status().at_once
+        most = at_once + AHEAD
+        while self._left and len(self._asked) < KEPT * most and self._unanswered() < most:
+            row = self._left.popleft()
+            self._asked.append((row, self._ask(row)))
+
+    def _unanswered(self) -> int:
+        streams = (asked for _, asked in self._asked if not isinstance(asked, BadInput))
+        return sum(stream.progress.stage is not Stage.ENDED for stream in streams)
 
     def _ask(self, row: Row) -> Asked:
         if row.turn is None:
@@ -150,6 +164,7 @@ class _Batch:
         try:
             while (piece := asked.take(LOOK_S)) is not None:
                 pieces.append(piece)
+                self._ask_more()
                 self._tell(done)
                 if self._interruption.came:
                     asked.close()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.conversation import Sampling
-from backend.engine import State
+from backend.engine import Stage, State
 from backend.errors import BadFile, BadSetting, EngineFailed, OutOfMemory
 from terminal.arguments import Batch, read_ask
 from terminal.batch import answer_rows, read_rows
@@ -182,7 +183,7 @@ def test_answers_that_cannot_be_written_are_refused_before_anything_is_asked(
     assert engine.requests == []
 
 
-def test_at_most_two_rows_are_with_the_engine(tmp_path: Path) -> None:
+def test_at_most_one_row_more_than_the_engine_answers_is_asked(tmp_path: Path) -> None:
     engine, waiting = FakeEngine(), []
     original = engine.stream
 
@@ -240,3 +241,59 @@ def test_what_a_batch_cannot_take_is_refused(
     with pytest.raises(SystemExit) as end:
         read_ask(words.split())
     assert end.value.code == 2 and "--batch" in capsys.readouterr().err
+
+
+class Slow(FakeEngine):
+    """Answers `at_once` rows together; counts those that are with it."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__()
+        self.now = replace(self.now, at_once=at_once)
+        self.most = 0
+        self.during_first = 0
+
+    def stream(self, request: Any) -> Any:
+        told = super().stream(request)
+        self.during_first += self.streams[0].progress.stage is not Stage.ENDED
+        unanswered = [one for one in self.streams if one.progress.stage is not Stage.ENDED]
+        self.most = max(self.most, len(unanswered))
+        return told
+
+
+@pytest.mark.parametrize(("words", "most"), [((), 4), (("--rows", "2"), 3), (("--rows", "9"), 10)])
+def test_as_many_rows_are_asked_as_are_answered_at_once(
+    words: tuple[str, ...], most: int, tmp_path: Path
+) -> None:
+    engine, out = Slow(at_once=3), tmp_path / "answers.jsonl"
+    questions = [str(number) for number in range(30)]
+    for number in range(30):
+        # Every third one is quick, and so answered before its turn.
+        engine.enqueue([0.0 if number % 3 else 0.15, f"answer {number}"])
+    assert run(engine, write(tmp_path, *asks(*questions)), "--out", str(out), *words) == 0
+    told = read(out)
+    assert [one["question"] for one in told] == questions
+    assert [one["answer"] for one in told] == [f"answer {number}" for number in range(30)]
+    assert engine.most == most
+
+
+def test_rows_go_on_being_asked_while_an_early_one_takes_long(tmp_path: Path) -> None:
+    engine, out = Slow(at_once=2), tmp_path / "answers.jsonl"
+    engine.enqueue([1.0, "slow"])
+    for _ in range(20):
+        engine.enqueue(["quick"])
+    rows = write(tmp_path, *asks(*"ABCDEFGHIJKLMNOPQRSTU"))
+    assert run(engine, rows, "--out", str(out)) == 0
+    assert [one["answer"] for one in read(out)] == ["slow"] + ["quick"] * 20
+    assert engine.during_first == 4 * 3  # as many as may be kept, and no more
+
+
+@pytest.mark.parametrize("number", ["0", "65"])
+def test_a_number_of_rows_out_of_range_is_refused(number: str) -> None:
+    with pytest.raises(BadSetting, match="number of rows at once"):
+        read_ask(["--batch", "r", "--rows", number])
+
+
+def test_rows_are_for_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_ask(["Q", "--rows", "3"])
+    assert "are for --batch" in capsys.readouterr().err
