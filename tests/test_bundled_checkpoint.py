@@ -17,13 +17,13 @@ from training.lessons import film_head, pair_head
 from training.scenes import squeeze
 from training.sequences import PICTURE, Dialogue
 from training.system_prompts import OFFICIAL
-from training.trials import DECLINED, KINDS, UNRELIABLE, Trial, make_trials
+from training.trials import DECLINED, KINDS, Trial, make_trials
 
 SAMPLES = 12
 REFUSED_SAMPLES = 6
 LEAST_OF_A_KIND = 2 / 3
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
-OFFERED = [kind for kind in KINDS if kind not in DECLINED | UNRELIABLE]
+OFFERED = [kind for kind in KINDS if kind not in DECLINED]
 FRAMES = 8
 SEED = 7
 

@@ -23,7 +23,7 @@ from backend.planner.costs import Quantization
 from training.network import DEVIATION, MEAN
 from training.sequences import encode_prompt
 from training.tokenizer import BUNDLED, Codec
-from training.trials import DECLINED, KINDS, SETS, UNRELIABLE, Trial, make_trials
+from training.trials import DECLINED, KINDS, SETS, Trial, make_trials
 
 BATCH = 32
 LONGEST_ANSWER = 100
@@ -155,7 +155,7 @@ HEADINGS = {"seeds": "unseen seeds", "renderer": "second renderer", "wordings": 
 
 
 def write_table(measured: dict[tuple[str, str], list[Result]], samples: int) -> str:
-    """Markdown: what is offered, what is not reliable, what is declined."""
+    """Markdown: what is offered, what is declined."""
     sets = [which for which in SETS if any(key[1] == which for key in measured)]
     lines = [
         f"Percent right of {samples} answers each.",
@@ -164,8 +164,7 @@ def write_table(measured: dict[tuple[str, str], list[Result]], samples: int) -> 
         "|---|" + "---:|" * len(sets),
     ]
     groups = {
-        "": [kind for kind in KINDS if kind not in DECLINED | UNRELIABLE],
-        "not reliable: ": [kind for kind in KINDS if kind in UNRELIABLE],
+        "": [kind for kind in KINDS if kind not in DECLINED],
         "declines ": [kind for kind in KINDS if kind in DECLINED],
     }
     for label, kinds in groups.items():
