@@ -103,6 +103,18 @@ def test_variables_reach_the_page() -> None:
     settings = command_of(chosen, "local").settings
     assert settings == Settings("2B", host="0.0.0.0", root_path="/chat")
     assert chosen["services"]["page-local"]["ports"] == ["127.0.0.1:8080:7860"]
+    assert chosen["services"]["nginx"]["environment"]["ROOT_PATH"] == settings.root_path
+
+
+def test_what_is_fetched_is_kept_where_each_looks_for_it(document: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "HF_HOME=/cache" in dockerfile and "VOLUME /cache" in dockerfile
+    for name, service in document["services"].items():
+        kept = [volume.split(":")[1] for volume in service["volumes"] if volume[0] not in "./"]
+        if name.startswith("page-"):
+            assert kept == ["/cache"]
+        elif name in ENGINES:
+            assert kept == ["/root/.cache/huggingface"]
 
 
 def test_only_the_proxy_is_open_to_others(document: dict[str, Any]) -> None:
