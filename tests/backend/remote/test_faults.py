@@ -42,6 +42,7 @@ FIVE_SHAPES = (
     {"detail": [{"type": "x", "loc": ["body"], "msg": "The pump broke."}]},
 )
 BEGUN = (ROLE, word("Once "), word("upon"))
+FOREVER = replace(QUICK, first_s=600, between_s=600)
 HANG = threading.Event()  # never set: the engine just says nothing more
 
 # (what the engine does, the kind of error, words of its message, whether text came before it)
@@ -152,7 +153,10 @@ def test_a_stream_without_done_or_usage_is_an_answer(server: ScriptedServer, eng
     assert stream.statistics is not None and stream.statistics.new_tokens == 1
 
 
-def test_an_engine_that_never_closes_after_the_end_is_left(server: ScriptedServer, engine) -> None:
+def test_an_engine_that_never_closes_after_the_end_is_left(
+    server: ScriptedServer, connect: Connect
+) -> None:
+    engine = connect(server.url, patience=FOREVER)
     server.scripts.append(Reply((ROLE, word("Yes.", "stop"), HANG)))
     assert ask(engine) == "Yes."
 
@@ -181,7 +185,7 @@ def test_an_event_without_end_is_no_answer(server: ScriptedServer, engine) -> No
 
 
 def test_stop_closes_the_connection_at_once(server: ScriptedServer, connect: Connect) -> None:
-    engine = connect(server.url, patience=replace(QUICK, first_s=600, between_s=600))
+    engine = connect(server.url, patience=FOREVER)
     for count, steps in enumerate(((HANG,), (*BEGUN, HANG)), start=1):
         server.scripts.append(Reply(steps))
         stream = engine.stream(question())
