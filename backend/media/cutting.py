@@ -63,7 +63,7 @@ class Cutting:
     def finish(self, image: Image.Image) -> NDArray[np.uint8]:
         """The tiles of the image, which is decoded, upright and RGB: as `cut_tiles` gives them."""
         if self._early and self._cutter:
-            self._early.finish()
+            self._early.finish(image)
             return self._cutter.finish()
         if self.size == (0, 0):
             self.size = image.size

@@ -1,15 +1,18 @@
 """A picture cut while its rows still come is cut as one that is all there; fast is nearly so."""
 
+import gc
 import io
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
 from backend.conversation import Attachment
 from backend.errors import BadFile
@@ -101,7 +104,7 @@ def test_strips_come_in_order_and_before_the_end_where_they_can(
     rows = EarlyRows(image, strips.append)
     image.load()
     assert bool(strips) is early
-    rows.finish()
+    rows.finish(image)
     joined = np.concatenate([np.asarray(strip) for strip in strips])
     np.testing.assert_array_equal(joined, np.asarray(image))
 
@@ -114,6 +117,35 @@ def test_a_picture_that_ends_too_soon_is_refused(
     (tmp_path / "x").write_bytes(content[: len(content) // 2])
     with pytest.raises(BadFile, match="cut off"):
         cut(tmp_path / "x", pool)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_memory_of_a_picture_goes_with_it(
+    tmp_path: Path, scene: Image.Image, pool: Executor, share: float
+) -> None:
+    scene.save(tmp_path / "x", "JPEG", quality=95)
+    content = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(content[: int(len(content) * share)])
+    opened: list[weakref.ref[Image.Image]] = []
+
+    def begin(cutting: Cutting, image: ImageFile.ImageFile) -> None:
+        opened.append(weakref.ref(image))
+        cutting.begin(image)
+
+    def cut_and_forget() -> None:
+        cutting = Cutting(Choices(12, 112, thumbnail=True), pool)
+        with suppress(BadFile):
+            picture = open_image(
+                str(tmp_path / "x"), "x", Limits(), lambda image: begin(cutting, image)
+            )
+            cutting.finish(picture.image)
+
+    gc.disable()
+    try:
+        cut_and_forget()
+        assert opened[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["baseline", "progressive", "turned", "grey", "PNG"])
