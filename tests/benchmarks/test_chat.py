@@ -10,7 +10,6 @@ from benchmarks import chat, chat_lab, memory
 from benchmarks.chat_lab import QUESTIONS, ChatLab, Round
 from benchmarks.weights import MAX_TILES, TOKENS_PER_TILE, make_checkpoint
 
-
 card_pixels = chat_lab.load_image
 
 
