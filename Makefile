@@ -40,7 +40,7 @@ figures: .venv/installed
 
 # Train the bundled checkpoint from scratch.
 checkpoint: .venv/installed
-	$(BIN)/python -m training.train
+	$(BIN)/python -m training.train --out runs/checkpoint
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
