@@ -134,7 +134,7 @@ class LocalEngine:
             precision=model.precision,
             attention=model.attention,
             batching=str(model.batching),
-            at_once=model.batching.batch.places if model.batching.batch else 1,
+            at_once=model.batching.at_once,
         )
         broken = Worker(self._line, model, self._ahead).run()
         if broken is not None:

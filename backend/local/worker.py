@@ -64,6 +64,12 @@ class Batching:
     batch: Together | None = None
     reason: str = ""
 
+    @property
+    def at_once(self) -> int:
+        """Requests that are answered at the same time."""
+        # Not `if self.batch`: one in which nobody is yet has the length 0.
+        return 1 if self.batch is None else self.batch.places
+
     def __str__(self) -> str:
         """As a status says it."""
         if self.batch is not None:
@@ -110,7 +116,7 @@ class Worker:
         self._batch = model.batching.batch
         self._joined: dict[AnswerStream, Ticket] = {}
         self._broken: EngineError | None = None
-        line.serve(self._batch.places if self._batch else 1)
+        line.serve(model.batching.at_once)
 
     def run(self) -> EngineError | None:
         """Serve until the line is shut (`None`) or the device works no more (the reason)."""
