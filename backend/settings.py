@@ -43,6 +43,7 @@ class Settings:
     adapter: str | None = None  # folder of a LoRA adapter to put onto the model
     attention: str = AUTO
     batching: str = AUTO  # whether several requests are answered at once
+    side_by_side: bool = False  # whether rows of a file are asked, which share no beginning
     cache_gb: float | None = None  # what is kept for later questions at most; None: what is spare
     context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
     strategy: str = "balanced"

@@ -44,6 +44,12 @@ class Choices:
         )
 
     @property
+    def is_spread(self) -> bool:
+        """Whether unquantised weights lie on several devices."""
+        whole = self.plan.demand.precision.quantize is None
+        return whole and len(set(self.plan.device_map.values())) > 1
+
+    @property
     def on_processor(self) -> bool:
         """Whether the processor computes."""
         return self.plan.machine.workers[0].name == CPU

@@ -31,6 +31,7 @@ from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
 from backend.local.quantization import configure
+from backend.local.rows import places_of, rows_fit
 from backend.local.stages import Report, Share, Stages
 from backend.local.together.size import fit
 from backend.local.unmerged import is_unmerged, read_own_adapter
@@ -39,7 +40,7 @@ from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
 from backend.planner.shapes import Shape
 from backend.prompt.compose import Composer
-from backend.settings import Settings
+from backend.settings import AUTO, Settings
 
 # transformers keeps its progress hook and its weight mappings per process, not per load.
 LOADING = threading.Lock()
@@ -81,6 +82,8 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
         kept_bytes(settings.cache_gb, choices.plan, told_free(choices.plan)),
     )
     model.open_batching(settings.batching, fit(choices.plan, facts.context_length, free_on))
+    if settings.side_by_side and settings.batching == AUTO and choices.is_spread:
+        model.open_rows(places_of(choices.plan), partial(rows_fit, choices.plan, free_on))
     warm_up(model, facts, composer.tokens)
     stages.place(1.0)
     return model

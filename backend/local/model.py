@@ -35,6 +35,7 @@ from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
 from backend.local.memory.prefix import Reading
 from backend.local.preparation import Cut, Prepared
+from backend.local.rows import Fits, Rows
 from backend.local.stopping import Closable, Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
 from backend.local.together.batch import Loaded
@@ -119,6 +120,11 @@ class LocalModel:
         """
         loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
         self.batching = open_batching(wanted, loaded, size)
+
+    def open_rows(self, places: int, fits: Fits) -> None:
+        """Answer those who wait together side by side from now on; see `backend.local.rows`."""
+        loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
+        self.batching = Batching(Rows(loaded, places, fits))
 
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         """Encode tiles that will be asked about, a few at each step, while there is interest."""

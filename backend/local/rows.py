@@ -1,0 +1,228 @@
+"""Rows: requests that wait together are read in one left-padded pass and answered side by side.
+
+For models that continuous batching cannot serve, as those spread over several devices: there each
+step moves all weights, or walks through all devices, whoever it is for. Who comes later waits
+until these are through. Greedy answers alone, which come out as they would one by one. Used by
+the model's thread alone; how many fit is the planner's arithmetic.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from backend.conversation import End, Request
+from backend.errors import EngineError, EngineFailed
+from backend.local.faults import explain_answering
+from backend.local.preparation import Prepared
+from backend.local.stopping import Stopped
+from backend.local.streamer import AnswerStreamer, StopFound
+from backend.local.together.batch import Ended, Loaded
+from backend.local.together.size import PLACES, PLACES_ON_GPU
+from backend.local.waiting import Manner
+from backend.planner.devices import CPU
+from backend.planner.plan import Plan
+from backend.planner.turn import turn_bytes
+from backend.stream import AnswerStream
+
+Fits = Callable[[int, Prepared], bool]
+
+
+@dataclass(eq=False, slots=True)
+class _Row:
+    stream: AnswerStream
+    prepared: Prepared
+    streamer: AnswerStreamer
+    features: torch.Tensor | None
+    written: int = 0
+    outcome: End | EngineError | None = None
+
+
+@dataclass(slots=True)
+class _Pass:
+    """The rows that are answered side by side, and what the network remembers of them."""
+
+    rows: list[_Row]
+    mask: torch.Tensor  # [rows, tokens], 0 where a shorter prompt is padded
+    latest: torch.Tensor  # [rows, 1], the last token of each
+    cache: Any = field(default_factory=DynamicCache)
+
+
+class Rows:
+    """Satisfies `backend.local.worker.Together`."""
+
+    def __init__(self, loaded: Loaded, places: int, fits: Fits) -> None:
+        """`fits` tells whether so many rows have room of which this is the longest."""
+        self.places = places
+        self._loaded = loaded
+        self._fits = fits
+        embeddings: Any = loaded.network.get_input_embeddings()
+        self._device: torch.device = embeddings.weight.device
+        self._gathered: list[_Row] = []
+        self._came = False
+        self._pass: _Pass | None = None
+        self._ended: list[Ended] = []
+
+    def __len__(self) -> int:
+        return len(self._gathered) + (len(self._pass.rows) if self._pass else 0)
+
+    def judge(self, prepared: Prepared, request: Request) -> Manner:
+        """Greedy requests without a penalty, until a pass has begun and while there is room."""
+        sampling = request.sampling
+        if sampling.temperature > 0 or sampling.repetition_penalty != 1:
+            return Manner.ALONE
+        if self._pass is not None:
+            return Manner.LATER
+        longest = max(
+            (prepared, *(row.prepared for row in self._gathered)),
+            key=lambda one: one.prompt.budget.total + one.room,
+        )
+        if self._fits(len(self._gathered) + 1, longest):
+            return Manner.TOGETHER
+        return Manner.LATER if self._gathered else Manner.ALONE
+
+    def join(self, prepared: Prepared, stream: AnswerStream) -> None:
+        """Encode a request's pictures, and have it wait for those who come with it.
+
+        Raises what went wrong with it alone, `Stopped` if its stream was closed meanwhile.
+        """
+        budget, loaded = prepared.prompt.budget, self._loaded
+        stream.begin(budget.total, budget.visual)
+        features = None
+        if prepared.cuts:
+            with loaded.stopped_by(stream), torch.inference_mode():
+                features = loaded.features.of(list(prepared.cuts))
+        self._require_places(prepared, features)
+        streamer = AnswerStreamer(stream, loaded.table, loaded.facts.eos_token_ids)
+        streamer.put(torch.empty(1, 0))  # the prompt comes first, and is passed over
+        self._gathered.append(_Row(stream, prepared, streamer, features))
+        self._came = True
+
+    def step(self) -> Sequence[Ended]:
+        """A token for everybody, once nobody else came since the last call."""
+        came, self._came = self._came, False
+        if not came:
+            try:
+                with self._loaded.stopped_by(None), torch.inference_mode():
+                    self._go_on()
+            except Exception as error:  # ends those who took part, not those who come
+                self._fail(error)
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _go_on(self) -> None:
+        if self._pass is None:
+            self._pass, self._gathered = self._begin(self._gathered), []
+        self._drop_the_ended(self._pass)
+        if not self._pass.rows:
+            self._pass = None
+            return
+        self._give(self._pass, self._forward(self._pass))
+
+    def _begin(self, rows: list[_Row]) -> _Pass:
+        """Prompts side by side, the shorter ones padded on the left."""
+        length = max(len(row.prepared.prompt.ids) for row in rows)
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            prompt = torch.tensor(row.prepared.prompt.ids)
+            ids[number, length - len(prompt) :] = prompt
+            mask[number, length - len(prompt) :] = 1
+        config = self._loaded.network.config.get_text_config(decoder=True)
+        cache = DynamicCache(config=config)
+        return _Pass(rows, mask.to(self._device), ids.to(self._device), cache)
+
+    def _drop_the_ended(self, now: _Pass) -> None:
+        for row in now.rows:
+            if row.outcome is None and row.stream.closed:
+                row.outcome = End.STOPPED
+        left = [n for n, row in enumerate(now.rows) if row.outcome is None]
+        if len(left) == len(now.rows):
+            return
+        for row in now.rows:
+            if row.outcome is not None:
+                self._ended.append(Ended(row.stream, row.outcome))
+        kept = torch.tensor(left, dtype=torch.long, device=self._device)
+        if left and now.cache.get_seq_length():
+            for layer in now.cache.layers:
+                layer.batch_select_indices(kept.to(layer.keys.device))
+        now.mask, now.latest = now.mask[kept], now.latest[kept]
+        now.rows = [now.rows[number] for number in left]
+
+    def _forward(self, now: _Pass) -> list[int]:
+        """The likeliest next token of each row."""
+        reading = not now.cache.get_seq_length()
+        positions = (now.mask.cumsum(-1) - 1).clamp(min=0)[:, -now.latest.shape[1] :]
+        features = [row.features for row in now.rows if row.features is not None]
+        pictures: dict[str, Any] = {}
+        if reading and features:
+            seen = BaseModelOutputWithPooling(pooler_output=torch.cat(features))
+            pictures = {"mm_encoder_outputs": {"image": seen}}
+        network: Any = self._loaded.network
+        logits = network(
+            input_ids=now.latest,
+            attention_mask=now.mask,
+            position_ids=positions,
+            cache=now.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **pictures,
+        ).logits
+        now.latest = logits[:, -1].argmax(-1, keepdim=True)
+        now.mask = torch.cat([now.mask, torch.ones_like(now.mask[:, :1])], dim=1)
+        return [int(token) for token in now.latest[:, 0]]
+
+    def _give(self, now: _Pass, tokens: Sequence[int]) -> None:
+        for row, token in zip(now.rows, tokens, strict=True):
+            row.features = None
+            row.written += 1
+            row.outcome = self._write(row, token)
+        self._drop_the_ended(now)
+        if not now.rows:
+            self._pass = None
+
+    def _write(self, row: _Row, token: int) -> End | EngineError | None:
+        """Hand on a token; tells the end if this is it."""
+        last = token in self._loaded.facts.eos_token_ids or row.written >= row.prepared.room
+        try:
+            row.streamer.put(torch.tensor([token]))
+            if last:
+                row.streamer.end()
+        except StopFound:
+            return row.streamer.end_reason
+        except Stopped:
+            return End.STOPPED
+        except Exception as error:  # what one answer's text comes to is no matter of the others
+            return explain_answering(error, row.prepared, len(row.stream.token_ids))
+        return row.streamer.end_reason if last else None
+
+    def _fail(self, error: Exception) -> None:
+        for row in (*self._gathered, *(self._pass.rows if self._pass else ())):
+            told = explain_answering(error, row.prepared, len(row.stream.token_ids))
+            self._ended.append(Ended(row.stream, told))
+        self._gathered, self._pass = [], None
+
+    def _require_places(self, prepared: Prepared, features: torch.Tensor | None) -> None:
+        """Rows share one list of features: a wrong count would show one row another's picture."""
+        places = prepared.prompt.ids.count(self._loaded.network.config.image_token_id)
+        given = features.shape[0] * features.shape[1] if features is not None else 0
+        if places != given:
+            raise EngineFailed(
+                f"The prompt has {places} places for {given} tokens of pictures.",
+                "The checkpoint's files do not go together: download it again.",
+            )
+
+
+def places_of(plan: Plan) -> int:
+    """Rows at once at most, on the devices of a plan."""
+    return PLACES if plan.machine.workers[0].name == CPU else PLACES_ON_GPU
+
+
+def rows_fit(plan: Plan, free_on: Callable[[str], int], rows: int, longest: Prepared) -> bool:
+    """Whether every device has room for so many rows, each as costly as the longest."""
+    budget = longest.prompt.budget
+    needs = turn_bytes(plan, budget.total, longest.room, budget.tiles)
+    return all(rows * need <= free_on(name) for name, need in needs.items())
