@@ -51,6 +51,14 @@ def free_memory() -> int:
         return BOUNDLESS
 
 
+def give_back() -> None:
+    """Let others have the memory of GPUs that torch keeps for itself although it is free."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def resident_bytes() -> int:
     """Memory that this process holds; 0 where the system does not tell."""
     try:

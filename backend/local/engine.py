@@ -9,6 +9,7 @@ module does not import torch.
 """
 
 import gc
+import sys
 import threading
 from collections.abc import Callable
 from copy import copy
@@ -116,6 +117,10 @@ class LocalEngine:
         finally:
             # A network refers to itself in a ring; what it keeps on the disk is removed with it.
             gc.collect()
+            if "torch" in sys.modules:  # else nothing was loaded
+                from backend.local.devices import give_back
+
+                give_back()
 
     def _load_and_serve(self) -> None:
         try:
