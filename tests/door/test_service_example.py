@@ -137,3 +137,14 @@ def test_sixteen_programs_at_once_get_the_answers_they_get_alone(bundled: Served
     with ThreadPoolExecutor(12) as pool:
         together = list(pool.map(ask, range(12)))
     assert together == alone * 3
+
+
+def test_stop_texts_hold_for_each_of_several_at_once(bundled: Served) -> None:
+    create = bundled.client.chat.completions.create
+    asked = {"model": "bundled", "messages": said("What can you do?")}
+    whole = create(**asked).choices[0].message.content
+    stops = [whole[place : place + 3] for place in range(4, 28, 4)]
+    with ThreadPoolExecutor(len(stops)) as pool:
+        cut = list(pool.map(lambda stop: create(**asked, stop=stop).choices[0], stops))
+    assert [one.message.content for one in cut] == [whole[: whole.find(stop)] for stop in stops]
+    assert {one.finish_reason for one in cut} == {"stop"}
