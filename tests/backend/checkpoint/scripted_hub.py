@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from huggingface_hub import constants
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECE = 64 * 1024
 
@@ -83,6 +86,16 @@ def handler_of(hub: ScriptedHub) -> type[http.server.BaseHTTPRequestHandler]:
             pass
 
     return Answer
+
+
+def take_for_the_hub(hub: ScriptedHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client ask this hub, in pieces that can be watched, and keep files in `cache`."""
+    address = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_XET_CACHE", str(cache.with_name("xet")))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", PIECE)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.reach import is_here
 from backend.errors import BadCheckpoint
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
-from tests.backend.checkpoint.scripted_hub import PIECE, ScriptedHub, serve
+from tests.backend.checkpoint.scripted_hub import PIECE, ScriptedHub, serve, take_for_the_hub
 
 WAIT_S = 20
 WEIGHTS = 40 * PIECE
@@ -30,12 +30,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedHub
     write_weights(folder / "model.safetensors")
     (folder / "pytorch_model.bin").write_bytes(bytes(WEIGHTS))
     with serve(ScriptedHub(folder)) as hub:
-        address = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_XET_CACHE", str(tmp_path / "xet"))
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", PIECE)
+        take_for_the_hub(hub, tmp_path / "cache", monkeypatch)
         yield hub
 
 
