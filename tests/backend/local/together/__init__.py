@@ -1,0 +1,1 @@
+"""Answering several requests at once."""
