@@ -25,7 +25,7 @@ from backend.planner.shapes import (
 CONTEXT = 16_384  # tokens: what the family was fine-tuned with, and the card's session_len
 TILES_PER_BATCH = 16  # the vision tower never sees more tiles at once
 FLOAT32_BYTES = 4
-PIXEL_BYTES = 1 + 2 * FLOAT32_BYTES  # as read, and normalised in two orders of axes
+PIXEL_BYTES = 1 + FLOAT32_BYTES  # as they came, and normalised
 NF4_BLOCK = 64  # weights that share a scale
 NF4_CODE_BYTES = 64  # the sixteen values of nf4, kept by every matrix
 

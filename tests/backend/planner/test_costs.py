@@ -133,8 +133,8 @@ def test_a_demand_out_of_range_is_refused(context: int, tiles: int) -> None:
 def see(model: Any) -> torch.Tensor:
     """Encode two tiles as `backend.local.model` does: bytes, normalised in float32."""
     pixels = torch.zeros(2, 448, 448, 3, dtype=torch.uint8)
-    normal = pixels.to(torch.float32).div_(255).permute(0, 3, 1, 2)
-    outputs = model.model.get_image_features(pixel_values=normal.contiguous(), return_dict=True)
+    normal = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+    outputs = model.model.get_image_features(pixel_values=normal, return_dict=True)
     features: torch.Tensor = outputs.pooler_output
     return features
 
