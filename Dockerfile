@@ -1,11 +1,13 @@
 # The page and its engine, for `docker build` with one argument:
-#   DEVICE=cpu     torch for processors (the default)
+#   DEVICE=cpu     torch for processors (the default); TORCH_INDEX=ADDRESS takes PyTorch's small
+#                  builds for them, from the address that its "Get started" page gives
 #   DEVICE=cuda    torch for NVIDIA GPUs, and int8 and nf4
 #   DEVICE=remote  no torch: the page in front of another engine (--engine URL)
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS installed
 ARG DEVICE=cpu
+ARG TORCH_INDEX=
 WORKDIR /build
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
@@ -14,7 +16,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The requirements alone decide this layer, so an edit of the program does not install again.
 RUN --mount=type=cache,target=/root/.cache/pip \
     case "$DEVICE" in \
-        cpu) pip install --extra-index-url https://download.pytorch.org/whl/cpu \
+        cpu) pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
             -r requirements.txt ;; \
         cuda) grep '^bitsandbytes' requirements-gpu.txt > quantizers.txt \
             && pip install -r requirements.txt -r quantizers.txt ;; \
