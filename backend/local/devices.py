@@ -53,9 +53,8 @@ def free_memory() -> int:
 
 def give_back() -> None:
     """Let others have the memory of GPUs that torch keeps for itself although it is free."""
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
+    torch.cuda.empty_cache()  # does nothing where none was used
+    if torch.backends.mps.is_available():
         torch.mps.empty_cache()
 
 

@@ -95,7 +95,6 @@ def test_the_old_network_is_gone_before_the_new_one_is_loaded_and_back(engine, m
 
 def test_what_a_gpu_kept_is_given_back_once_the_network_is_gone(engine, memory, monkeypatch):
     alive: list[int] = []
-    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: alive.append(memory.alive))
     engine.choose(OTHER)
     ready(engine, "qknorm-112")
