@@ -30,6 +30,7 @@ from backend.media.video import VideoIndex, cut_frames, index_video
 from backend.settings import FRAMES
 
 CORES = min(4, os.cpu_count() or 1)  # that resize pictures: a small pool for all of them
+BUSY_LOAD = 2  # programs that want a core, for each there is
 KEPT_FACTS = 10_000  # files whose content and size are remembered; some hundred bytes each
 
 
@@ -190,7 +191,7 @@ class MediaReader:
 
     def _decode(self, file: Attachment) -> tuple[_Facts, _Cut]:
         choices = Choices(self._tiles_of(file), self._tile, self._thumbnail, self._fast)
-        cutting = Cutting(choices, self._pool)
+        cutting = Cutting(choices, None if _is_busy() else self._pool)
         picture = open_image(file.path, file.name, self._limits, cutting.begin)
         tiles = cutting.finish(picture.image)
         tiles.setflags(write=False)
@@ -250,6 +251,13 @@ class MediaReader:
         now = status(file.path, file.name)
         fast = (file.path, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
         return self._contents.get(fast, partial(_digest, file, stopped), stopped)
+
+
+def _is_busy() -> bool:
+    """Whether the cores are so wanted that a pool's threads would only push each other aside."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return False
+    return os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1)
 
 
 def _digest(file: Attachment, stopped: StopSign) -> bytes:
