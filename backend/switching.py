@@ -80,7 +80,7 @@ class SwitchingEngine(Generic[Known_co]):
             self._streams.clear()
             self._changed.notify_all()
         for stream in ended:
-            stream.close(ModelChanged(f"The model was changed to {model}.", "Retry asks that one."))
+            stream.close(ModelChanged(f"The model was changed to {model}.", "Ask again."))
         return True
 
     def stream(self, request: Request) -> Stream:
