@@ -25,28 +25,32 @@ CONTEXT = 8192  # tokens
 SHARED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
-def make_checkpoint(folder: Path) -> Path:
-    """Write the checkpoint into `folder`; the same weights every time."""
+def make_checkpoint(folder: Path, tile: int = TILE, vision: int = 192) -> Path:
+    """Write the checkpoint into `folder`; the same weights every time.
+
+    Tiles have `tile` px and 64 tokens whatever that is; `vision` is the vision tower's width.
+    """
     torch.manual_seed(0)
     bundled = json.loads((BUNDLED_FOLDER / "config.json").read_text(encoding="utf-8"))
-    InternVLForConditionalGeneration(make_config(bundled)).save_pretrained(folder)
+    config = make_config(bundled, tile, vision)
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
     for name in SHARED:
         shutil.copy(BUNDLED_FOLDER / name, folder)
     pixels = json.loads((BUNDLED_FOLDER / "preprocessor_config.json").read_text(encoding="utf-8"))
-    pixels |= {"size": {"height": TILE, "width": TILE}, "max_patches": MAX_TILES}
+    pixels |= {"size": {"height": tile, "width": tile}, "max_patches": MAX_TILES}
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels), encoding="utf-8")
     return folder
 
 
-def make_config(bundled: dict) -> InternVLConfig:
+def make_config(bundled: dict, tile: int = TILE, vision_width: int = 192) -> InternVLConfig:
     """The bundled checkpoint's vocabulary, in other proportions."""
     vision = InternVLVisionConfig(
-        hidden_size=192,
+        hidden_size=vision_width,
         num_hidden_layers=4,
-        num_attention_heads=6,
-        intermediate_size=768,
-        image_size=[TILE, TILE],
-        patch_size=[28, 28],
+        num_attention_heads=vision_width // 32,
+        intermediate_size=4 * vision_width,
+        image_size=[tile, tile],
+        patch_size=[tile // 16, tile // 16],
         initializer_range=0.1,
     )
     text = Qwen2Config(
