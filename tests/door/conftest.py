@@ -69,9 +69,11 @@ def running(app: Any) -> Iterator[str]:
         thread.join(0.01)
         assert thread.is_alive()
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager
@@ -86,12 +88,14 @@ def serving(
     change(door.desk)
     page = Starlette(routes=[Route("/{path:path}", _page, methods=["GET", "POST"])])
     around = door.around
-    with running(around.cls(page, *around.args, **around.kwargs)) as url:
-        base = f"{url}/v1"
-        with OpenAI(api_key="none", base_url=base, max_retries=0, timeout=WAIT_S) as client:
-            yield Served(url, engine, door, client)
-    engine.close()
-    door.close()
+    try:
+        with running(around.cls(page, *around.args, **around.kwargs)) as url:
+            base = f"{url}/v1"
+            with OpenAI(api_key="none", base_url=base, max_retries=0, timeout=WAIT_S) as client:
+                yield Served(url, engine, door, client)
+    finally:
+        engine.close()
+        door.close()
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,11 @@ def running(folder: Path, *options: str) -> Iterator[App]:
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("The page is on "), process.communicate()[1]
-    yield App(process, first.split()[-1], folder)
-    process.kill()
-    process.communicate()
+    try:
+        yield App(process, first.split()[-1], folder)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
