@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from backend.conversation import Attachment, Conversation, Kind, Request, Sampling, Turn
+from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.errors import BadFile
 from backend.local.engine import LocalEngine
 from backend.local.memory.ahead import MOST_SESSIONS, Ahead, Encoding, Interest
 from backend.local.model import LocalModel
-from backend.local.preparation import Cut
+from backend.local.preparation import Cut, Prepared
 from backend.local.stopping import Stopped
+from backend.local.together.batch import Ended
+from backend.local.waiting import Manner
+from backend.local.worker import Batching
 from backend.settings import Settings
+from backend.stream import AnswerStream
 from tests.backend.local.memory.tiny import tiny_composer, tiny_network
 from tests.backend.local.stand_ins import WAIT_S, ScriptedModel, ask, scripted_engine
 
@@ -204,6 +208,52 @@ def test_the_engine_answers_first_and_looks_ahead_afterwards(
     until(lambda: model.seen_ahead == [b"a"])
 
 
+class HeldBatch:
+    """Lets requests in and answers them once its gate is open."""
+
+    places = 2
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.steps = 0
+        self._running: list[AnswerStream] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def judge(self, prepared: Prepared, request: Request) -> Manner:
+        return Manner.TOGETHER
+
+    def join(self, prepared: Prepared, stream: AnswerStream) -> None:
+        self._running.append(stream)
+
+    def step(self) -> list[Ended]:
+        self.steps += 1
+        time.sleep(0.001)
+        if not self.gate.is_set():
+            return []
+        ended = [Ended(stream, End.EOS) for stream in self._running]
+        self._running.clear()
+        return ended
+
+
+def test_a_running_batch_comes_first_too(model: ScriptedModel) -> None:
+    batch = HeldBatch()
+    model.batching = Batching(batch)
+    engine = scripted_engine(model)
+    stream = engine.stream(ask("Hello!"))
+    until(lambda: batch.steps > 0)
+    engine.expect("two", (A,))
+    until(lambda: engine._ahead.has_cut)
+    steps = batch.steps
+    until(lambda: batch.steps > steps + 5)
+    assert model.seen_ahead == []
+    batch.gate.set()
+    assert "".join(stream) == ""
+    until(lambda: model.seen_ahead == [b"a"])
+    engine.close()
+
+
 def test_a_file_that_cannot_be_cut_or_encoded_ahead_costs_nobody_anything(
     engine: LocalEngine, model: ScriptedModel
 ) -> None:
@@ -267,3 +317,23 @@ def test_closing_the_engine_ends_a_batch_within_a_layer() -> None:
     with pytest.raises(Stopped):
         Encoding(ahead, model.look_ahead).step()
     assert reached == [0]
+
+
+def test_the_model_encodes_no_further_batch_of_a_removed_file() -> None:
+    torch.set_num_threads(1)
+    composer = tiny_composer()
+    network = tiny_network(composer)
+    model = LocalModel(network, composer.facts, composer.tokens)
+    batches: list[int] = []
+    network.model.vision_tower.register_forward_pre_hook(lambda *_: batches.append(1))
+    ahead = Ahead()
+    encoding = Encoding(ahead, model.look_ahead)
+    ahead.expect("one", (A,))
+    uncut(ahead)
+    noise = np.zeros((10, composer.facts.tile, composer.facts.tile, 3), np.uint8)
+    ahead.cut(A, Cut(b"a", noise))
+    encoding.step()
+    ahead.expect("one", ())
+    while not encoding.idle:
+        encoding.step()
+    assert len(batches) == 1
