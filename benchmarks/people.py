@@ -75,24 +75,26 @@ def report_alone(lab: PeopleLab, rounds: int) -> Measurement:
 
 def report_crowd(lab: PeopleLab, people: int, rounds: int) -> Iterator[Measurement]:
     """Everybody asks in the same moment."""
-    served = [serve_both(lab, people) for _ in range(rounds)]
+    served = [serve_both(lab, people, number) for number in range(rounds)]
     yield from compare(f"{people} {_people(people)} at once", served, people == GOAL_OF)
 
 
 def report_arrivals(lab: PeopleLab, people: int, rounds: int) -> Iterator[Measurement]:
     """People come by chance, twice as quickly as they could be answered one after another."""
     served = []
-    for _ in range(rounds):
+    for number in range(rounds):
         (alone,) = lab.draw(1)
         gap_s = ANSWER / lab.serve(OFF, [alone]).tokens_per_s / 2
-        served.append(serve_both(lab, people, gap_s))
+        served.append(serve_both(lab, people, number, gap_s))
     yield from compare(f"{people} people by chance (Poisson)", served, False)
 
 
-def serve_both(lab: PeopleLab, people: int, gap_s: float = 0) -> tuple[Served, Served]:
-    """The same crowd before both engines, which must say the same."""
+def serve_both(lab: PeopleLab, people: int, number: int, gap_s: float = 0) -> tuple[Served, Served]:
+    """The same crowd before both engines, which must say the same; they take turns to be first."""
     pictures = lab.draw(people)
-    ours, rival = lab.serve(ON, pictures, gap_s), lab.serve(OFF, pictures, gap_s)
+    order = (ON, OFF) if number % 2 else (OFF, ON)
+    served = {batching: lab.serve(batching, pictures, gap_s) for batching in order}
+    ours, rival = served[ON], served[OFF]
     if ours.answers != rival.answers:
         raise RuntimeError("the two ways to answer do not say the same")
     return ours, rival

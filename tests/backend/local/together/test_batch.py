@@ -13,7 +13,7 @@ from backend.conversation import Attachment, Conversation, End, Kind, Request, S
 from backend.errors import EngineFailed
 from backend.local.preparation import prepare
 from backend.local.stopping import Stopped
-from backend.local.together.batch import Batch
+from backend.local.together.batch import Batch, Loaded
 from backend.local.together.size import Size
 from backend.local.waiting import Manner
 from backend.stream import AnswerStream
@@ -153,6 +153,31 @@ def test_chance_in_the_batch_does_not_disturb_a_seed_elsewhere(
     workshop.model.answer(prepare(workshop.composer, stream), stream, lambda: _step(endless))
     assert stream.token_ids == alone
     assert len(endless) == 1
+
+
+def test_a_stop_of_one_alone_does_not_break_a_step_of_the_others(workshop: Workshop) -> None:
+    """His stream is closed while their layers run, which look at streams too."""
+    model = workshop.model
+    loaded = Loaded(
+        workshop.network, workshop.facts, model._table, model.features, model.stopped_by
+    )
+    batch = Batch(loaded, SIZE)
+    other = let_in(workshop, batch, request("Hello!", room=6))
+    stream = AnswerStream(request("red", room=40, repetition_penalty=1.5))
+    handles: list[Any] = []
+
+    def step_and_be_left() -> None:
+        layer = workshop.network.model.language_model.layers[0]
+        handles.append(layer.register_forward_pre_hook(lambda *_: stream.close()))
+        _step(batch)
+
+    with pytest.raises(Stopped):
+        model.answer(prepare(workshop.composer, stream), stream, step_and_be_left)
+    for handle in handles:
+        handle.remove()
+    finish(batch)
+    assert other.statistics is not None and other.statistics.end is not End.STOPPED
+    assert other.token_ids == workshop.answer_alone(other.request).ids
 
 
 def _step(batch: Batch) -> None:
