@@ -150,9 +150,10 @@ def report_memory(folder: Path, film: Film) -> Measurement:
 
 def peak_of(path: Path, samples: int) -> float:
     """The most memory that a child took for a video, in MB, as a process of its own tells it."""
-    script = (
-        "import resource, sys; from benchmarks.video import ours; from pathlib import Path; "
-        "ours(Path(sys.argv[1]), int(sys.argv[2])); "
+    script = (  # without torch: a child counts the memory of whoever started it
+        "import resource, sys; from backend.media.reader import MediaReader; "
+        "from backend.media.recognise import attach; "
+        "MediaReader(448, 12, True, frames=int(sys.argv[2])).tiles(attach(sys.argv[1])); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     told = subprocess.run(
