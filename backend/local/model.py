@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    InternVLForConditionalGeneration,
-    LogitsProcessorList,
-)
-from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+from transformers import DynamicCache, GenerationConfig, InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokenizer import Tokens
-from backend.conversation import End, Sampling
+from backend.conversation import End
 from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe
@@ -36,6 +30,7 @@ from backend.local.memory.features import Features
 from backend.local.memory.prefix import Reading
 from backend.local.preparation import Cut, Prepared
 from backend.local.rows import Fits, Rows
+from backend.local.sampling import configure, penalise, seed
 from backend.local.stopping import Closable, Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
 from backend.local.together.batch import Loaded
@@ -179,7 +174,7 @@ class LocalModel:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 cache=start.cache,
-                generation_config=self._configure(sampling, prepared.room),
+                generation_config=configure(sampling, prepared.room, self._facts.eos_token_ids),
                 logits_processor=penalise(sampling, ids.shape[1]),
                 streamer=streamer,
                 **features,
@@ -251,55 +246,10 @@ class LocalModel:
         features: torch.Tensor = outputs.pooler_output
         return features
 
-    def _configure(self, sampling: Sampling, room: int) -> GenerationConfig:
-        """Everything is said, since what is left out may come from a default elsewhere.
-
-        transformers refuses whole numbers where it wants fractions, hence `float`.
-        """
-        chance = sampling.temperature > 0
-        eos = list(self._facts.eos_token_ids)
-        return GenerationConfig(
-            max_new_tokens=room,
-            do_sample=chance,
-            temperature=float(sampling.temperature) if chance else None,
-            top_p=float(sampling.top_p) if chance else None,
-            top_k=int(sampling.top_k) if chance else None,
-            repetition_penalty=1.0,
-            num_beams=1,
-            use_cache=True,
-            eos_token_id=eos,
-            pad_token_id=eos[0] if eos else 0,
-        )
-
     def _stop_if_closed(self, *_: object) -> None:
         """Before each layer, so that Stop ends a long prefill too."""
         if self._stream is not None and self._stream.closed:
             raise Stopped
-
-
-def penalise(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
-    """The repetition penalty over new tokens alone.
-
-    So does `model.chat`, which hands embeddings to `generate`, so that the prompt's ids are
-    never seen; a penalty over the prompt would punish the words of the question.
-    """
-    if sampling.repetition_penalty == 1:
-        return LogitsProcessorList()
-    return LogitsProcessorList(
-        [
-            RepetitionPenaltyLogitsProcessor(
-                float(sampling.repetition_penalty), prompt_ignore_length=prompt_tokens
-            )
-        ]
-    )
-
-
-def seed(value: int | None) -> None:
-    """Make sampling repeatable, or surely not so after an earlier request was."""
-    if value is None:
-        torch.seed()
-    else:
-        torch.manual_seed(value)
 
 
 def _decoder_layers(network: InternVLForConditionalGeneration) -> list[torch.nn.Module]:

@@ -222,7 +222,9 @@ def test_nothing_is_read_of_weights_that_do_not_fit(
 
 @pytest.fixture
 def engine() -> Iterator[LocalEngine]:
-    engine = LocalEngine(Settings(context=1024), open_=lambda _: instant_composer())
+    # Alone: what a batch may need is set aside when the model is loaded.
+    settings = Settings(context=1024, batching="off")
+    engine = LocalEngine(settings, open_=lambda _: instant_composer())
     engine.start()
     yield engine
     engine.close()

@@ -20,9 +20,10 @@ from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network, spare_a_core
-from backend.local.model import LocalModel, penalise
+from backend.local.model import LocalModel
 from backend.local.placement import Placement
 from backend.local.preparation import Prepared, prepare
+from backend.local.sampling import penalise
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer
 from backend.media.tiles import normalise
