@@ -4,6 +4,10 @@ Both open the file, resize, cut and normalise; the card does so in one thread, t
 cuts on the reader's small pool and normalises as `backend.local.model` does. Time is what a person
 waits; the processor's time of both is told beside it, since a pool gains nothing on busy cores.
 Nothing is kept from one try to the next. How exact each way is stands in rows of its own.
+
+In processor time the exact way cannot win much: of the card's 300 ms or so for 12 MP, 60 decode the
+JPEG and 185 are Pillow's two resizes, both of which the same pixels take. Only further free cores
+make it quicker, since strips are resized while the rest is still decoded.
 """
 
 import tempfile
