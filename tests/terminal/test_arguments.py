@@ -185,6 +185,7 @@ def test_words_that_are_no_command_end_with_one_line(
         (["--max-queue", "0"], "queue"),
         (["--frames", "0"], "frames"),
         (["--context", "9"], "context"),
+        (["--cache-gb", "-1"], "cache"),
     ],
 )
 def test_values_out_of_their_range_are_named(words: list[str], named: str) -> None:
