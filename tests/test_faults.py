@@ -63,7 +63,11 @@ WAIT_S = 60  # for what must happen; machines may be busy
 @dataclass
 class Desk:
     """The bundled checkpoint behind a real engine. `on_step` runs before each step of its
-    language model with the number of the step; 0 reads the prompt."""
+    language model with the number of the step; 0 reads the prompt.
+
+    It answers one at a time, else steps would be several people's: a step that fails for several
+    is tried in tests/backend/local/together.
+    """
 
     on_step: Callable[[int], None] = lambda step: None
     models: list[Any] = field(default_factory=list)
@@ -88,7 +92,7 @@ class Desk:
         return "".join(self.ask(question, *files, **more))
 
     def start(self) -> None:
-        self.engine = LocalEngine(Settings(), self.load)
+        self.engine = LocalEngine(Settings(batching="off"), self.load)
         self.engine.start()
         self.usual = self.answer(LONG)
         self.steps = self.step
