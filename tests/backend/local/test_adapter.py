@@ -222,7 +222,7 @@ def test_an_attached_adapter_answers_nearly_as_a_merged_one(
     with torch.inference_mode():
         logits = [n(input_ids=ids).logits.double() for n in (attached, plain, merged)]
     near, far = (torch.cosine_similarity(logits[2], other, dim=-1).mean() for other in logits[:2])
-    assert near > 0.98 > 0.95 > far
+    assert near > 0.96 > 0.93 > far
 
 
 def change(folder: Path, **config: Any) -> None:
