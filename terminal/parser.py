@@ -30,7 +30,8 @@ auto takes flash attention where it is installed, on an NVIDIA GPU in half preci
 elsewhere; eager is for comparisons, its memory is not foreseen (default auto)"""
 BATCHING_HELP = """\
 whether several questions are answered at the same time; auto does so where the model lies on one
-device, unquantised, with room for several; on refuses to start where it cannot (default auto)"""
+device, unquantised, with room for several, and while more than one person asks; on always does,
+and refuses to start where it cannot (default auto)"""
 TILING_HELP = """\
 exact cuts pictures into the pixels of the model card; fast shrinks a large one while it is decoded:
 values differ by 5 of 255 at most in photographs, by 67 in small print (default exact)"""

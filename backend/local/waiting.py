@@ -9,6 +9,7 @@ only. It knows nothing of models: a ticket is a stream and, once prepared, what 
 """
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from backend.errors import EngineBusy
 from backend.local.preparation import Prepared
 from backend.local.together.ability import must_be_alone
 from backend.stream import AnswerStream
+
+LATELY_S = 30.0  # somebody who asked so long ago may soon ask again
 
 
 class Manner(Enum):
@@ -62,8 +65,12 @@ class WaitingLine:
     A quarter of the places is kept for sessions that have none yet.
     """
 
-    def __init__(self, most: int, at_once: int = 1) -> None:
+    def __init__(
+        self, most: int, at_once: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._most = most
+        self._clock = clock
+        self._asked: dict[str, float] = {}  # when each session asked last, of late
         self._at_once = at_once
         self._changed = threading.Condition()
         self._sessions: OrderedDict[str, deque[Ticket]] = OrderedDict()
@@ -90,6 +97,9 @@ class WaitingLine:
         with self._changed:
             self._require_room(ticket.session)
             self._sessions.setdefault(ticket.session, deque()).append(ticket)
+            now = self._clock()
+            self._asked = {one: at for one, at in self._asked.items() if now - at < LATELY_S}
+            self._asked[ticket.session] = now
             for served in self._served:
                 if served.session in self._sessions:
                     self._sessions.move_to_end(served.session)
@@ -104,6 +114,15 @@ class WaitingLine:
                 tickets.remove(ticket)
                 self._drop_if_empty(ticket.session)
                 self._tell()
+
+    def has_company(self, ticket: Ticket) -> bool:
+        """Whether others wait or are served beside the ticket, or somebody else asked lately."""
+        with self._changed:
+            others = self._count() + len(self._served) > 1
+            since = self._clock() - LATELY_S
+            return others or any(
+                at > since for one, at in self._asked.items() if one != ticket.session
+            )
 
     def next_unprepared(self) -> Ticket | None:
         """Wait for a request to prepare, the one served soonest first; `None` once shut."""

@@ -63,6 +63,7 @@ class Batching:
 
     batch: Together | None = None
     reason: str = ""
+    always: bool = False  # else whoever is alone is answered alone, which is quicker for one
 
     @property
     def at_once(self) -> int:
@@ -145,7 +146,11 @@ class Worker:
     def _judge(self, ticket: Ticket) -> Manner:
         if self._batch is None or ticket.prepared is None:
             return Manner.ALONE
-        return self._batch.judge(ticket.prepared, ticket.stream.request)
+        manner = self._batch.judge(ticket.prepared, ticket.stream.request)
+        always = self._model.batching.always
+        if manner is Manner.TOGETHER and not (always or self._line.has_company(ticket)):
+            return Manner.ALONE
+        return manner
 
     def _serve(self, ticket: Ticket) -> None:
         prepared, ticket.prepared = ticket.prepared, None

@@ -26,7 +26,7 @@ def open_batching(wanted: str, loaded: Loaded, size: Size) -> Batching:
     usual = min(loaded.facts.context_length, size.usual)
     reason = why_not(loaded.network, size, usual)
     if not reason:
-        return Batching(Batch(loaded, size))
+        return Batching(Batch(loaded, size), always=wanted == ON)
     if wanted == ON:
         raise BadSetting(
             f"--batching on cannot be had: {reason}.", "Leave it out, to answer one at a time."

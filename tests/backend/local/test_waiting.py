@@ -9,7 +9,7 @@ import pytest
 from backend.conversation import Conversation, Request, Sampling
 from backend.engine import Progress, Stage
 from backend.errors import EngineBusy
-from backend.local.waiting import Manner, Ticket, WaitingLine
+from backend.local.waiting import LATELY_S, Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
 
 PREPARED: Any = object()
@@ -276,3 +276,21 @@ def test_one_with_a_seed_is_told_how_many_of_its_manner_come_first() -> None:
         line.join(one)
     other = join(line, "c")
     assert [t.stream.progress.ahead for t in (*alone, other)] == [0, 1, 0]
+
+
+def test_company_is_who_waits_who_is_served_and_who_asked_lately() -> None:
+    now = [0.0]
+    line = WaitingLine(16, at_once=4, clock=lambda: now[0])
+    first = join(line, "a")
+    assert not line.has_company(first)
+    second = join(line, "a")
+    assert line.has_company(first), "rows of one file are company too"
+    for _ in (first, second):
+        taken = line.take()
+        assert taken is not None
+        line.done(taken)
+    other = join(line, "b")
+    assert line.has_company(other), "the other one asked just now"
+    line.leave(other)
+    now[0] = LATELY_S + 1
+    assert not line.has_company(join(line, "b"))

@@ -11,8 +11,11 @@ from backend.conversation import Conversation, Request, Sampling, Turn
 from backend.engine import State
 from backend.errors import EngineFailed
 from backend.local.engine import LocalEngine, load_checkpoint
+from backend.local.preparation import Prepared
+from backend.local.together.batch import Batch
 from backend.prompt.compose import Composer
 from backend.settings import Settings
+from backend.stream import AnswerStream
 from tests.backend.local.stand_ins import WAIT_S
 
 QUESTIONS = ("Hello!", "Who are you?", "What can you do?", "Thank you!", "red")
@@ -38,7 +41,7 @@ def start(batching: str, load: Any = load_checkpoint) -> LocalEngine:
 
 @pytest.fixture(scope="module")
 def together() -> Iterator[LocalEngine]:
-    engine = start("auto")
+    engine = start("on")
     yield engine
     engine.close()
 
@@ -100,3 +103,23 @@ def test_one_alone_and_those_together_do_not_hold_each_other_up() -> None:
     assert not [thread for thread in engine._threads if thread.is_alive()]
     with pytest.raises(EngineFailed, match="closed"):
         engine.stream(ask("Hello!"))
+
+
+def test_whoever_is_alone_is_answered_alone_until_others_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[str] = []
+    join = Batch.join
+
+    def note(batch: Batch, prepared: Prepared, stream: AnswerStream) -> None:
+        joined.append(stream.request.session)
+        join(batch, prepared, stream)
+
+    monkeypatch.setattr(Batch, "join", note)
+    engine = start("auto")
+    for question in QUESTIONS[:2]:
+        assert "".join(engine.stream(ask(question, "anna")))
+    assert "anna" not in joined
+    assert "".join(engine.stream(ask(QUESTIONS[0], "bert")))
+    assert joined[-1] == "bert"
+    engine.close()
