@@ -10,6 +10,7 @@ from backend.conversation import Answer, Attachment, Conversation, Kind, Request
 from backend.errors import OutOfMemory
 from backend.local.model import LocalModel
 from backend.local.preparation import Prepared, prepare
+from backend.local.sampling import configure
 from backend.planner.costs import Quantization
 from backend.prompt.compose import Composer
 from backend.stream import AnswerStream
@@ -157,9 +158,9 @@ def test_sampling_is_the_same_after_a_cache(asker: Asker, choices: dict[str, Any
     assert unread(again) == 1 and again.token_ids == first.token_ids
 
 
-def test_decoding_uses_nothing_that_a_cache_breaks(warm: LocalModel) -> None:
+def test_decoding_uses_nothing_that_a_cache_breaks() -> None:
     """transformers 5.24: looking up the prompt reads a cache twice; two caches are refused."""
-    config = warm._configure(Sampling(), 10)
+    config = configure(Sampling(), 10, eos=[1])
     assert config.prompt_lookup_num_tokens is None and config.cache_implementation is None
 
 
