@@ -239,7 +239,7 @@ class HeldBatch:
 
 def test_a_running_batch_comes_first_too(model: ScriptedModel) -> None:
     batch = HeldBatch()
-    model.batching = Batching(batch)
+    model.batching = Batching(batch, always=True)
     engine = scripted_engine(model)
     stream = engine.stream(ask("Hello!"))
     until(lambda: batch.steps > 0)
