@@ -20,6 +20,7 @@ from backend.stream import AnswerStream
 from tests.backend.local.together.crowd import PICTURES, Workshop, finish
 
 SIZE = Size(places=4, pages=40, page=16, chunk=64)
+UNSURE = "?"  # to which the bundled checkpoint has two answers that are nearly as likely
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +118,10 @@ def test_each_content_is_encoded_once(workshop: Workshop) -> None:
 def test_greedy_neighbours_of_one_left_to_chance_stay_as_they_are(
     workshop: Workshop, endless: Batch
 ) -> None:
-    expected = workshop_answer(workshop, request("Hello!", room=20))
-    chances = [let_in(workshop, endless, request("Hello!", room=20, temperature=2)) for _ in "ab"]
-    greedy = let_in(workshop, endless, request("Hello!", room=20))
-    narrow = let_in(workshop, endless, request("Hello!", room=20, temperature=2, top_k=1))
+    expected = workshop_answer(workshop, request(UNSURE, room=20))
+    chances = [let_in(workshop, endless, request(UNSURE, room=20, temperature=2)) for _ in "ab"]
+    greedy = let_in(workshop, endless, request(UNSURE, room=20))
+    narrow = let_in(workshop, endless, request(UNSURE, room=20, temperature=2, top_k=1))
     finish(endless)
     assert greedy.token_ids == narrow.token_ids == expected
     assert len({expected, *(stream.token_ids for stream in chances)}) == 3
@@ -128,7 +129,7 @@ def test_greedy_neighbours_of_one_left_to_chance_stay_as_they_are(
 
 def test_chance_draws_from_what_the_choices_leave(workshop: Workshop, endless: Batch) -> None:
     """With the two likeliest tokens to choose from, both come and no other does."""
-    asked = request("Hello!", room=1, temperature=2, top_k=2)
+    asked = request(UNSURE, room=1, temperature=2, top_k=2)
     prompt = prepare(workshop.composer, AnswerStream(asked)).prompt
     with torch.inference_mode():
         scores = workshop.network(input_ids=torch.tensor([prompt.ids])).logits[0, -1]
