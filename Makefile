@@ -27,7 +27,7 @@ lint: .venv/installed-dev
 install: .venv/installed
 
 # Measure beside the model card's way, in one run. BENCH="stop --quick" chooses.
-bench: .venv/installed-dev
+bench: .venv/installed-dev .venv/serving/installed
 	$(BIN)/python -m benchmarks $(BENCH)
 
 # Take the README's pictures of the page anew.

@@ -19,7 +19,6 @@ class Offer:
     comes: str = ""  # what has to be fetched from the hub, as "4.2 GB"; "" if it is here
     reason: str = ""
     remedy: str = ""  # how or where it would fit, as "in nf4 or on 2 × 48 GB"
-    note: str = ""  # as "experimental"
 
     @property
     def fits(self) -> bool:

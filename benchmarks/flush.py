@@ -25,7 +25,8 @@ from benchmarks.measurement import (
     times_better,
 )
 from benchmarks.scripted import PACE_S, ScriptedEngine
-from benchmarks.tab import Tab, free_port, launched, serve
+from benchmarks.tab import Tab, launched, serve
+from tests.waiting import free_port
 from ui.sessions import Sessions
 
 FEW, MANY = 20, 100  # messages: questions and answers

@@ -4,7 +4,6 @@ Knows devices by name only; what is special about CUDA is in `Meter`.
 """
 
 import gc
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import HEAD, LAYERS, NORM, Shape
 from backend.settings import Settings
 from benchmarks.material import WORDS, ask
+from benchmarks.sizing import run_together
 
 BOUNDLESS = 10_000 * GB  # whether a case fits is not asked here
 QUESTION = WORDS * 20
@@ -181,15 +181,8 @@ def time_answers(folder: Path, case: Case, device: str, people: int) -> Times:
 def _tokens_per_second(engine: LocalEngine, new: int, people: Sequence[str]) -> float:
     """Of all together, from the first question to the end of the last answer."""
     written: list[int] = []
-    threads = [
-        threading.Thread(target=lambda name=name: written.append(_answer(engine, new, name)))
-        for name in people
-    ]
     begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together([lambda name=name: written.append(_answer(engine, new, name)) for name in people])
     return sum(written) / (time.perf_counter() - begun)
 
 

@@ -35,7 +35,7 @@ def write_checkpoint(folder: Path, shape: Shape, device: str = "cpu") -> Path:
         if drawn:
             save_file(drawn, folder / file, {"format": "pt"})
         places |= dict.fromkeys(drawn, file)
-    index = {"metadata": {"total_size": 2 * shape.parameters}, "weight_map": places}
+    index = {"metadata": {"total_size": shape.saved_bytes}, "weight_map": places}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return folder
 

@@ -1,18 +1,14 @@
 """The rival that people would use instead: `transformers serve` on the same weights.
 
 It wants torchvision, which would change what our own transformers does. So that lies in a folder
-of its own, filled by pip at the first run: the one that INTERNVL_RIVAL names, else one in the
-user's cache; never in the project. What lets its GPU build load beside a torch for processors is
-the tests' own (`tests/engines/serving`).
+of its own (`make .venv/serving/installed`, as for the tests), which only the server's process sees.
+What lets its GPU build load beside a torch for processors is the tests' own
+(`tests/engines/serving`).
 """
 
 import base64
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +18,10 @@ from pathlib import Path
 import httpx
 
 from backend.checkpoint.find import BUNDLED_FOLDER
+from benchmarks.sizing import run_together
 from benchmarks.weights import TOKENS_PER_TILE
-from tests.engines.running import free_port
-from tests.engines.serve_transformers import SIGNS, START
+from tests.engines.serve_transformers import LIBRARIES, SIGNS, serving
 
-TORCHVISION = "torchvision==0.28.0"  # the release beside torch 2.13
 PATIENCE_S = 300.0
 UNKNOWN = 1 << 30  # no token has this id, so that none ends an answer
 
@@ -51,46 +46,12 @@ def running_rival(checkpoint: Path, tiles: int) -> Iterator["Rival"]:
 
     Raises `NoRival` where its libraries cannot be had.
     """
-    libraries = find_libraries()
+    if not (LIBRARIES / "torchvision").is_dir():
+        raise NoRival("run make .venv/serving/installed")
     adapt(checkpoint, tiles)
-    port = free_port()
-    program = "from transformers.cli.transformers import main; main()"
-    words = ["serve", str(checkpoint), "--device", "cpu", "--dtype", "float32"]
-    words += ["--host", "127.0.0.1", "--port", str(port)]
-    paths = os.pathsep.join((str(START), str(libraries)))
-    with (checkpoint / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *words],
-            stdout=log,
-            stderr=log,
-            # One thread, as ours has on two cores: see `spare_a_core`.
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        )
-        try:
-            rival = Rival(f"http://127.0.0.1:{port}", str(checkpoint))
-            rival.wait(process)
-            yield rival
-        finally:
-            process.kill()
-            process.wait()
-
-
-def find_libraries() -> Path:
-    """Where torchvision lies, which is fetched if need be."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    named = os.environ.get("INTERNVL_RIVAL")
-    folder = Path(named) if named else cache / "internvl-benchmarks" / "serving"
-    if not (folder / "torchvision").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        got = subprocess.run(
-            [*pip, "--no-deps", "--target", str(folder), TORCHVISION],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if got.returncode:
-            raise NoRival(f"it needs {TORCHVISION}, which pip could not fetch")
-    return folder
+    # One thread, as ours has on two cores: see `spare_a_core`.
+    with serving(checkpoint, LIBRARIES, checkpoint / "log", OMP_NUM_THREADS="1") as url:
+        yield Rival(url, str(checkpoint))
 
 
 def adapt(checkpoint: Path, tiles: int) -> None:
@@ -116,17 +77,6 @@ class Rival:
         self._url = url
         self._model = model
 
-    def wait(self, process: "subprocess.Popen[bytes]") -> None:
-        """Until it answers; raises `RuntimeError` when it ends instead."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if httpx.get(f"{self._url}/v1/models", trust_env=False).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.2)
-        raise RuntimeError("transformers serve did not start")
-
     def answer(self, question: str, picture: Path, tokens: int) -> Served:
         """Ask about one picture, and read the stream to its end."""
         begun = time.perf_counter()
@@ -149,16 +99,9 @@ class Rival:
     def answer_all(self, question: str, pictures: Sequence[Path], tokens: int) -> list[Served]:
         """Everybody at once, each about a picture."""
         served: list[Served] = []
-        threads = [
-            threading.Thread(
-                target=lambda picture=picture: served.append(self.answer(question, picture, tokens))
-            )
-            for picture in pictures
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_together(
+            [lambda one=one: served.append(self.answer(question, one, tokens)) for one in pictures]
+        )
         if len(served) != len(pictures):
             raise RuntimeError("transformers serve left somebody without an answer")
         return served

@@ -22,6 +22,7 @@ import gradio as gr
 from backend.engine import Engine
 from backend.prompt.compose import Composer
 from backend.settings import Settings
+from tests.waiting import free_port
 from ui import build_page, launch_options
 from ui.sessions import Sessions
 
@@ -167,9 +168,3 @@ def launched(build: Callable[[], gr.Blocks], settings: Settings) -> Iterator[Non
         page.close(verbose=False)
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from backend.local.pixels import normalise
 from backend.media.reader import MediaReader
 from backend.media.recognise import attach
 from benchmarks import card
@@ -109,9 +110,8 @@ def ours(
 
 def normalised(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What `backend.local.model` makes of tiles on its device before the vision tower."""
-    mean, std = torch.tensor(card.MEAN)[:, None, None], torch.tensor(card.STD)[:, None, None]
-    planes = torch.from_numpy(tiles.copy()).permute(0, 3, 1, 2).contiguous()
-    pixels: NDArray[np.float32] = planes.to(torch.float32).div_(255).sub_(mean).div_(std).numpy()
+    pixels: NDArray[np.float32]
+    pixels = normalise(torch.from_numpy(tiles.copy()), card.MEAN, card.STD).numpy()
     return pixels
 
 

@@ -169,8 +169,7 @@ def read_ask(words: Sequence[str]) -> Ask | Batch:
         if any(value is not None and value is not False for value in told):
             parser.error("--batch takes questions, files and their choices from its rows")
         check_range("number of rows at once", chosen.rows, 1, MOST_ROWS)
-        most = max(settings.max_queue, 8 * MOST_ROWS)
-        settings = replace(settings, max_queue=most, side_by_side=True)
+        settings = replace(settings, max_queue=8 * MOST_ROWS, side_by_side=True)
         where = chosen.batch, chosen.out, chosen.rows
         return Batch(settings, *where, system, sampling, chosen.verbose)
     if chosen.question is None:

@@ -20,7 +20,6 @@ LENDING = "SPACES_ZERO_GPU"  # set where GPUs are lent: spaces 0.51, config.py
 WORDS_OF_A_SPACE = ("--host", "0.0.0.0", "--port", "7860", "--model", AUTO)
 # No GPU is seen there before one is lent. This size is moved onto it in seconds.
 MODEL_TO_LEND_FOR = "8B"
-SAVED_BYTES = 2  # a parameter, in the bfloat16 of the published files
 
 
 def words_of_host(environment: Mapping[str, str]) -> Sequence[str]:
@@ -71,6 +70,6 @@ def _first_to_be_had(
         return BUNDLED
     largest = sizes[0]
     # The hub is asked once: where it is not reached, every further question would wait too.
-    if here(largest.name) or fetchable(largest.name, SAVED_BYTES * largest.parameters):
+    if here(largest.name) or fetchable(largest.name, largest.saved_bytes):
         return largest.name
     return next((shape.name for shape in sizes if here(shape.name)), BUNDLED)

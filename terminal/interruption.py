@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM as a fact to look at, instead of an exception in the midst of something."""
 
-import math
 import signal
 import time
 from types import FrameType, TracebackType
@@ -30,9 +29,9 @@ class Interruption:
         """128 + the signal's number, as shells have it; 0 without one."""
         return 0 if self.number is None else 128 + self.number
 
-    def wait(self, longest_s: float | None) -> None:
+    def wait(self, longest_s: float) -> None:
         """Sleep until a signal comes, at most so long."""
-        until = time.monotonic() + longest_s if longest_s is not None else math.inf
+        until = time.monotonic() + longest_s
         while not self.came and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, NAP_S))
 

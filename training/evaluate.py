@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import InternVLForConditionalGeneration
 
+from backend.local.pixels import normalise
 from backend.local.placement import Placement
 from backend.local.quantization import configure
 from backend.planner.costs import Quantization
@@ -88,7 +89,7 @@ class Examinee:
         ids = torch.tensor([[padding] * (length - len(ids)) + ids for ids in prompts])
         seen = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts])
         tiles = [tile for trial in trials for tile in trial.tiles]
-        pictures = {"pixel_values": normalise(tiles)} if tiles else {}
+        pictures = {"pixel_values": see(tiles)} if tiles else {}
         written = self.model.generate(
             input_ids=ids,
             attention_mask=seen,
@@ -104,10 +105,9 @@ class Examinee:
         return self.codec.decode(ids[:end])
 
 
-def normalise(tiles: list[np.ndarray]) -> torch.Tensor:
-    """uint8 tiles to float32 [T, 3, H, W]."""
-    pixels = torch.from_numpy(np.stack(tiles)).float() / 255
-    return ((pixels - torch.tensor(MEAN)) / torch.tensor(DEVIATION)).permute(0, 3, 1, 2)
+def see(tiles: list[np.ndarray]) -> torch.Tensor:
+    """uint8 tiles to float32 [T, 3, H, W], as the app does it."""
+    return normalise(torch.from_numpy(np.stack(tiles)), MEAN, DEVIATION)
 
 
 def share_right(results: list[Result]) -> float:

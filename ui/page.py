@@ -29,6 +29,7 @@ LATEX: list[dict[str, str | bool]] = [
     {"left": "\\(", "right": "\\)", "display": False},
     {"left": "$", "right": "$", "display": False},
 ]
+QUEUE_LOOK_S = 0.02
 FILES_KEPT_S = 24 * 3600  # an upload older than this is deleted, looked for every hour
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 PRIVATE: dict[str, Any] = {**QUIET, "queue": False, "api_visibility": "private"}
@@ -128,6 +129,9 @@ def build_page(
             parts.picker.select(pick.press, None, changed, **PRIVATE)
         wire_chat(page, parts, chat, box)
     page.queue(max_size=None, api_open=False, default_concurrency_limit=None)
+    # Gradio 6.31 looks 1,000 times a second whether an event waits, and has no setting for it.
+    page._queue.sleep_when_free = QUEUE_LOOK_S
+    page._queue.progress_update_sleep_when_free = 1.0  # nothing here has a gr.Progress
     return page
 
 

@@ -51,10 +51,11 @@ class PickHandlers:
         except EngineError as error:
             notice = draw_notice(error.cause, error.advice)
             return [gr.skip(), gr.skip(), notice, gr.skip()]
-        session.said = draw_model(self._engine.status())
+        session.said = ""  # so that the next look sets the timer again
         drawn = draw_picker(menu, self._picker.chosen())
         # The notice is left alone: the answer that was ended may be telling there that it was.
-        return [drawn, session.said, gr.skip(), gr.Timer(LOADING_S)]
+        line = draw_model(self._engine.status())
+        return [drawn, line, gr.skip(), gr.Timer(LOADING_S)]
 
     def _toggle(self, shown: str | None, value: str) -> str | None:
         return (self._picker.chosen().quantize or "") if shown is None else None

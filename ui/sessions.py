@@ -180,9 +180,13 @@ class Sessions:
             return session
 
     def forget(self, key: str) -> None:
-        """Let go of a session; the tab's next event begins a new one."""
+        """Begin anew in a tab; what it shows of the model stays."""
         with self._lock:
-            self._sessions.pop(key, None)
+            old = self._sessions.pop(key, None)
+            if old is not None:
+                self._sessions[key] = Session(
+                    key, said=old.said, known=old.known, precision=old.precision, unable=old.unable
+                )
 
     def __len__(self) -> int:
         return len(self._sessions)

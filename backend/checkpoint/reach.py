@@ -4,6 +4,7 @@ Fetches nothing. The hub's client reads HF_TOKEN, HF_HOME and HF_HUB_OFFLINE its
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from backend.checkpoint.find import (
@@ -21,15 +22,12 @@ PATIENCE_S = 5.0
 
 def is_here(model: str) -> bool:
     """Whether the hub's cache on this machine holds all of a repository's weights."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+    kept = _kept(_repository(model), ALL_FILES)
+    if kept is None:
+        return False
     try:
-        kept = snapshot_download(
-            _repository(model), allow_patterns=[*ALL_FILES], local_files_only=True
-        )
-        check_weights(Path(kept))
-    except (BadCheckpoint, LocalEntryNotFoundError):
+        check_weights(kept)
+    except (BadCheckpoint, OSError):
         return False
     return True
 
@@ -69,14 +67,16 @@ def find_facts_here(model: str) -> Path | None:
     if (folder / "config.json").is_file():
         return folder
     repository = repository_of(model)
-    if repository is None:
-        return None
-    # Imported here: only engines elsewhere name what may or may not be here.
+    kept = None if repository is None else _kept(repository, SMALL_FILES)
+    return kept if kept is not None and (kept / "config.json").is_file() else None
+
+
+def _kept(repository: str, patterns: Sequence[str]) -> Path | None:
+    """What the hub's cache on this machine holds of a repository; fetches nothing."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        kept = snapshot_download(repository, allow_patterns=[*SMALL_FILES], local_files_only=True)
-    except (LocalEntryNotFoundError, OSError, ValueError):
+        kept = snapshot_download(repository, allow_patterns=[*patterns], local_files_only=True)
+    except (OSError, ValueError):  # not there, not to be read, or no name of a repository
         return None
-    return Path(kept) if (Path(kept) / "config.json").is_file() else None
+    return Path(kept)

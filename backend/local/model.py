@@ -28,6 +28,7 @@ from backend.local.memory.ahead import Interest
 from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
 from backend.local.memory.prefix import Reading
+from backend.local.pixels import normalise
 from backend.local.preparation import Cut, Prepared
 from backend.local.rows import Fits, Rows
 from backend.local.sampling import configure, penalise, seed
@@ -237,11 +238,7 @@ class LocalModel:
     def _encode(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
         """Features of tiles [n, height, width, 3], as [n, tokens per tile, width]."""
         pixels = torch.from_numpy(tiles).to(self._device)  # bytes travel, not floats
-        mean = torch.tensor(self._facts.mean, device=pixels.device)[:, None, None]
-        std = torch.tensor(self._facts.std, device=pixels.device)[:, None, None]
-        # Channels first while they are bytes: what follows then runs along rows, twice as quick.
-        normal = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
-        normal.div_(255).sub_(mean).div_(std)
+        normal = normalise(pixels, self._facts.mean, self._facts.std)
         outputs = self._network.model.get_image_features(pixel_values=normal, return_dict=True)
         features: torch.Tensor = outputs.pooler_output
         return features

@@ -15,13 +15,11 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.conversation import End, Request
-from backend.errors import EngineError, EngineFailed
-from backend.local.faults import explain_answering
+from backend.errors import EngineFailed
 from backend.local.preparation import Prepared
-from backend.local.stopping import Stopped
-from backend.local.streamer import AnswerStreamer, StopFound
-from backend.local.together.batch import Ended, Loaded
+from backend.local.together.batch import Loaded
 from backend.local.together.size import PLACES, PLACES_ON_GPU
+from backend.local.together.writing import Ended, Writing
 from backend.local.waiting import Manner
 from backend.planner.devices import CPU
 from backend.planner.plan import Plan
@@ -33,12 +31,14 @@ Fits = Callable[[int, Prepared], bool]
 
 @dataclass(eq=False, slots=True)
 class _Row:
-    stream: AnswerStream
-    prepared: Prepared
-    streamer: AnswerStreamer
+    writing: Writing
     features: torch.Tensor | None
     written: int = 0
-    outcome: End | EngineError | None = None
+    ended: Ended | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        return self.writing.prepared
 
 
 @dataclass(slots=True)
@@ -96,9 +96,8 @@ class Rows:
             with loaded.stopped_by(stream), torch.inference_mode():
                 features = loaded.features.of(list(prepared.cuts))
         self._require_places(prepared, features)
-        streamer = AnswerStreamer(stream, loaded.table, loaded.facts.eos_token_ids)
-        streamer.put(torch.empty(1, 0))  # the prompt comes first, and is passed over
-        self._gathered.append(_Row(stream, prepared, streamer, features))
+        writing = Writing(prepared, stream, loaded.facts, loaded.table)
+        self._gathered.append(_Row(writing, features))
         self._came = True
 
     def step(self) -> Sequence[Ended]:
@@ -137,14 +136,12 @@ class Rows:
 
     def _drop_the_ended(self, now: _Pass) -> None:
         for row in now.rows:
-            if row.outcome is None and row.stream.closed:
-                row.outcome = End.STOPPED
-        left = [n for n, row in enumerate(now.rows) if row.outcome is None]
+            if row.ended is None and row.writing.stream.closed:
+                row.ended = row.writing.end(End.STOPPED)
+        left = [n for n, row in enumerate(now.rows) if row.ended is None]
         if len(left) == len(now.rows):
             return
-        for row in now.rows:
-            if row.outcome is not None:
-                self._ended.append(Ended(row.stream, row.outcome))
+        self._ended += [row.ended for row in now.rows if row.ended is not None]
         kept = torch.tensor(left, dtype=torch.long, device=self._device)
         if left and now.cache.get_seq_length():
             for layer in now.cache.layers:
@@ -179,30 +176,15 @@ class Rows:
         for row, token in zip(now.rows, tokens, strict=True):
             row.features = None
             row.written += 1
-            row.outcome = self._write(row, token)
+            last = token in self._loaded.facts.eos_token_ids or row.written >= row.prepared.room
+            row.ended = row.writing.take(token, last)
         self._drop_the_ended(now)
         if not now.rows:
             self._pass = None
 
-    def _write(self, row: _Row, token: int) -> End | EngineError | None:
-        """Hand on a token; tells the end if this is it."""
-        last = token in self._loaded.facts.eos_token_ids or row.written >= row.prepared.room
-        try:
-            row.streamer.put(torch.tensor([token]))
-            if last:
-                row.streamer.end()
-        except StopFound:
-            return row.streamer.end_reason
-        except Stopped:
-            return End.STOPPED
-        except Exception as error:  # what one answer's text comes to is no matter of the others
-            return explain_answering(error, row.prepared, len(row.stream.token_ids))
-        return row.streamer.end_reason if last else None
-
     def _fail(self, error: Exception) -> None:
-        for row in (*self._gathered, *(self._pass.rows if self._pass else ())):
-            told = explain_answering(error, row.prepared, len(row.stream.token_ids))
-            self._ended.append(Ended(row.stream, told))
+        rows = (*self._gathered, *(self._pass.rows if self._pass else ()))
+        self._ended += [row.writing.fail(error) for row in rows]
         self._gathered, self._pass = [], None
 
     def _require_places(self, prepared: Prepared, features: torch.Tensor | None) -> None:

@@ -7,7 +7,6 @@ Source: `find_closest_aspect_ratio`, `dynamic_preprocess` and `build_transform` 
 model card; the tests compare with what that code gave.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -46,18 +45,18 @@ def count_tiles(grid: Grid, thumbnail: bool) -> int:
 
 
 def cut_tiles(
-    image: Image.Image, max_tiles: int, tile: int, thumbnail: bool, pool: Executor | None = None
+    image: Image.Image, max_tiles: int, tile: int, thumbnail: bool
 ) -> NDArray[np.uint8]:
-    """An RGB image as tiles: uint8 [tiles, tile, tile, 3], row by row, the thumbnail last.
-
-    The work is shared among the threads of `pool`, which must not be running this itself.
-    """
+    """An RGB image as tiles: uint8 [tiles, tile, tile, 3], row by row, the thumbnail last."""
     grid = choose_grid(image.width, image.height, max_tiles, tile)
-    return cut_image(image, TileCutter(grid, tile, thumbnail, image.height, pool))
+    return cut_image(image, TileCutter(grid, tile, thumbnail, image.height))
 
 
 class TileCutter:
-    """Cuts the RGB image of `height` rows that comes in strips from top to bottom."""
+    """Cuts the RGB image of `height` rows that comes in strips from top to bottom.
+
+    The work is shared among the threads of `pool`, which must not be running this itself.
+    """
 
     def __init__(
         self,
@@ -112,17 +111,6 @@ def cut_image(image: Image.Image, cutter: TileCutter) -> NDArray[np.uint8]:
     for strip in strips_of(image, cutter.strip_rows):
         cutter.add(strip)
     return cutter.finish()
-
-
-def normalise(
-    tiles: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
-) -> NDArray[np.float32]:
-    """uint8 [n, side, side, 3] → float32 [n, 3, side, side]: (value / 255 - mean) / std."""
-    scaled = tiles.astype(np.float32)
-    scaled /= np.float32(255)
-    scaled -= np.asarray(mean, np.float32)
-    scaled /= np.asarray(std, np.float32)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def _grids(max_tiles: int) -> list[Grid]:

@@ -23,7 +23,7 @@ from backend.planner.shapes import Shape
 from backend.planner.sizes import SIZES, find_size
 from backend.settings import BUNDLED, Settings
 
-SAVED_BYTES = 2  # a parameter, in the bfloat16 of the published files
+UNREAD = "experimental: its tokenizer is not read yet"
 
 
 class Offers:
@@ -86,9 +86,10 @@ class Offers:
             name,
             settings,
             needs=in_gb(plan.used_bytes),
-            comes="" if fetched else in_gb(SAVED_BYTES * shape.parameters),
-            note="experimental" if shape.unconfirmed else "",
+            comes="" if fetched else in_gb(shape.saved_bytes),
         )
+        if shape.unconfirmed:
+            return replace(offer, reason=UNREAD)
         return offer if plan.fits else replace(offer, reason=say_why(plan), remedy=self._mend(plan))
 
     def _context(self, shape: Shape | None) -> int | None:

@@ -100,6 +100,11 @@ class Shape:
         return sum(count(parameters) for parameters in self.modules.values())
 
     @property
+    def saved_bytes(self) -> int:
+        """Of the published files, which are in bfloat16."""
+        return 2 * self.parameters
+
+    @property
     def tokens_per_tile(self) -> int:
         """Tokens the language part reads for one tile."""
         return self.vision.patches // self.shrink**2

@@ -1,8 +1,7 @@
 """Changing the model: the old one leaves first, its readers are told, the last choice wins."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,6 +12,7 @@ from backend.errors import BadCheckpoint, EngineFailed, ModelChanged
 from backend.settings import Settings
 from backend.switching import SwitchingEngine
 from tests.fakes import FakeEngine
+from tests.waiting import wait_until
 
 WAIT_S = 20
 SMALL, LARGE, THIRD = (Settings(model=name) for name in ("small", "large", "third"))
@@ -72,13 +72,6 @@ def engine(workshop: Workshop) -> Iterator[SwitchingEngine[str]]:
     yield engine
     workshop.may_close.set()
     engine.close()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.002)
 
 
 def ready(engine: SwitchingEngine[str], model: str) -> None:

@@ -10,9 +10,10 @@ import pytest
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from door import open_door
-from tests.deploy.proxy import Proxy, free_port, running_proxy
+from tests.deploy.proxy import Proxy, running_proxy
 from tests.fakes import FakeEngine
 from tests.ui.conftest import chromium, composer, files  # noqa: F401  (fixtures of the page)
+from tests.waiting import free_port
 from ui import build_page, launch_options
 
 MOST_UPLOAD = 300_000

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import free_port
+
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "nginx.conf.template"
 # What the image of nginx has around the configuration, with every path in one folder.
 AROUND = """
@@ -54,12 +56,6 @@ def find_nginx() -> str:
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     assert found, "nginx is missing: tests/install_nginx.sh puts it there"
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def make_certificate(folder: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,14 +135,6 @@ def said(*content: Any) -> list[dict[str, Any]]:
     """Messages of user and assistant in turn."""
     roles = ("user", "assistant")
     return [{"role": roles[place % 2], "content": one} for place, one in enumerate(content)]
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    """Fail when it does not hold soon."""
-    until = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def files_in(door: Door) -> list[Path]:

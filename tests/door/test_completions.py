@@ -16,11 +16,11 @@ from tests.door.conftest import (
     said,
     serving,
     shown,
-    wait_until,
     words,
 )
 from tests.fakes import FakeEngine
 from tests.ui.conftest import write_clip
+from tests.waiting import wait_until
 
 
 def events(text: str) -> list[Any]:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from backend.local.engine import LocalEngine
-from tests.door.conftest import HELLO, WAIT_S, Served, files_in, serving, wait_until
+from tests.door.conftest import HELLO, WAIT_S, Served, files_in, serving
 from tests.door.real import bundled
 from tests.door.requests import bodies
 from tests.fakes import FakeEngine
+from tests.waiting import wait_until
 
 __all__ = ["bundled"]
 MANY, FEW = 2000, 60

@@ -25,9 +25,9 @@ from tests.door.conftest import (
     said,
     serving,
     shown,
-    wait_until,
 )
 from tests.fakes import FakeEngine
+from tests.waiting import wait_until
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from backend.conversation import Conversation, Request, Turn
 from backend.engine import State
 from backend.settings import Settings
 from tests.backend.local.stand_ins import ScriptedModel, scripted_engine
-from tests.door.conftest import Served, said, serving, wait_until
+from tests.door.conftest import Served, said, serving
+from tests.waiting import wait_until
 
 FIRST, SECOND = "sk-first-program", "sk-second-program"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from backend.engine import State, Status
 from door.counts import Counts
 from door.schema import UNABLE, Asked
-from tests.door.conftest import Served, wait_until
+from tests.door.conftest import Served
 from tests.door.real import bundled
+from tests.waiting import wait_until
 
 __all__ = ["bundled"]
 ROOT = Path(__file__).parents[2]

@@ -25,19 +25,9 @@ from backend.errors import (
     TooLong,
 )
 from backend.settings import Settings
-from tests.door.conftest import (
-    HELLO,
-    WAIT_S,
-    Served,
-    as_url,
-    picture,
-    said,
-    serving,
-    shown,
-    wait_until,
-    words,
-)
+from tests.door.conftest import HELLO, WAIT_S, Served, as_url, picture, said, serving, shown, words
 from tests.fakes import FakeEngine
+from tests.waiting import wait_until
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:

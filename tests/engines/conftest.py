@@ -9,7 +9,8 @@ import pytest
 from backend.engine import State
 from backend.remote.engine import RemoteEngine
 from backend.settings import Settings
-from tests.engines.running import Llama, running_llama, wait_until
+from tests.engines.running import Llama, running_llama
+from tests.waiting import wait_until
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 Connect = Callable[..., RemoteEngine]

@@ -1,10 +1,8 @@
 """A real engine in a process of its own: started, asked for its figures, and ended."""
 
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.engines.gguf import convert
+from tests.waiting import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 SERVER = Path(__file__).parent / "serve_llama.py"
@@ -63,15 +62,3 @@ def running_llama(
             process.communicate()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(happened: Callable[[], bool], what: str = "") -> None:
-    """Wait for something that happens elsewhere."""
-    until = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)

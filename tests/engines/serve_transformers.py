@@ -15,10 +15,12 @@ from pathlib import Path
 
 import httpx
 
-from tests.engines.running import ROOT, free_port, wait_until
+from tests.engines.running import ROOT
+from tests.waiting import free_port, wait_until
 
 LIBRARIES = ROOT / ".venv" / "serving"
 START = Path(__file__).parent / "serving"
+START_S = 300.0
 # Its processor asks the tokenizer for these by name; the last is a sign that no prompt has.
 SIGNS = {
     "start_image_token": "<img>",
@@ -34,29 +36,37 @@ def running_transformers(folder: Path) -> Iterator[str]:
     assert LIBRARIES.is_dir(), "run make .venv/serving/installed"
     checkpoint = folder / "bundled"
     prepare(checkpoint)
+    with serving(checkpoint, LIBRARIES, folder / "log") as url:
+        yield url
+
+
+@contextmanager
+def serving(checkpoint: Path, libraries: Path, log: Path, **variables: str) -> Iterator[str]:
+    """The server with a checkpoint, ready; yields its address. `variables` are for its process."""
     port = free_port()
     program = "from transformers.cli.transformers import main; main()"
     words = ["serve", str(checkpoint), "--device", "cpu", "--dtype", "float32"]
     words += ["--host", "127.0.0.1", "--port", str(port)]
-    paths = os.pathsep.join((str(START), str(LIBRARIES)))
-    with (folder / "log").open("w") as log:
+    paths = os.pathsep.join((str(START), str(libraries)))
+    with log.open("w") as told:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *words],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
+            stdout=told,
+            stderr=told,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths} | variables,
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: is_up(url, process), (folder / "log").read_text())
+            wait_until(lambda: is_up(url, process, log), "it did not start", START_S)
             yield url
         finally:
             process.kill()
             process.wait()
 
 
-def is_up(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None, "it ended"
+def is_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    """Whether it answers; fails with what it said if it ended."""
+    assert process.poll() is None, log.read_text()
     try:
         return httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
     except httpx.HTTPError:

@@ -10,7 +10,8 @@ from backend.settings import Settings
 from tests.door.conftest import Served, as_url, picture, said, serving, shown, words
 from tests.door.test_service_example import CARD, run
 from tests.engines.conftest import EXAMPLES, Connect
-from tests.engines.running import Llama, wait_until
+from tests.engines.running import Llama
+from tests.waiting import wait_until
 
 
 @pytest.fixture

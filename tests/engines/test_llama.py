@@ -13,7 +13,8 @@ from backend.prompt.compose import open_composer
 from backend.remote.engine import RemoteEngine
 from backend.settings import Settings
 from tests.engines.conftest import EXAMPLES, Connect
-from tests.engines.running import ROOT, Llama, wait_until
+from tests.engines.running import ROOT, Llama
+from tests.waiting import wait_until
 
 PICTURE, OTHER, FILM = (
     EXAMPLES / name for name in ("night.png", "three-shapes.png", "gliding-star.mp4")

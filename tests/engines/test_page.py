@@ -11,8 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from backend.settings import Settings
 from tests.engines.conftest import EXAMPLES, Connect
-from tests.engines.running import Llama, free_port, wait_until
+from tests.engines.running import Llama
 from tests.ui.conftest import WAIT_MS, chromium  # noqa: F401  (a fixture)
+from tests.waiting import free_port, wait_until
 from ui import build_page, launch_options
 
 pytestmark = pytest.mark.browser

@@ -10,8 +10,8 @@ from backend.local.engine import LocalEngine
 from backend.media.recognise import attach
 from backend.settings import Settings
 from tests.engines.conftest import EXAMPLES, Connect
-from tests.engines.running import wait_until
 from tests.engines.serve_transformers import running_transformers
+from tests.waiting import wait_until
 
 PICTURE, OTHER, FILM = (
     attach(str(EXAMPLES / name)) for name in ("night.png", "sky-one.png", "gliding-star.mp4")

@@ -11,7 +11,8 @@ from backend.errors import BrokenOff
 from backend.remote.engine import RemoteEngine
 from backend.stream import AnswerStream
 from tests.engines.conftest import Connect
-from tests.engines.running import Llama, running_llama, wait_until
+from tests.engines.running import Llama, running_llama
+from tests.waiting import wait_until
 
 TALKS = 8
 LONG = Sampling(max_new_tokens=2_000)

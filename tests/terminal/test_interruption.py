@@ -32,5 +32,5 @@ def test_waiting_ends_with_the_signal() -> None:
         interruption.wait(0.01)
         assert not interruption.came
         os.kill(os.getpid(), signal.SIGTERM)
-        interruption.wait(None)
+        interruption.wait(60)
         assert interruption.came

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import InternVLForConditionalGeneration
 
-from training.evaluate import normalise
+from training.evaluate import see
 from training.export import export, save_checkpoint
 from training.labels import label_patches
 from training.lessons import teach
@@ -52,7 +52,7 @@ def test_the_export_gives_the_same_logits_as_transformers(
         seen = network.see(patchify(tiles))
         plain = torch.zeros_like(ids), torch.arange(ids.shape[1])[None]
         ours = network.read(ids, seen, at, *plain)
-        pixels = normalise(list(lesson.tiles))
+        pixels = see(list(lesson.tiles))
         theirs = export(network, codec)(input_ids=ids, pixel_values=pixels).logits[0]
     assert theirs.abs().max() > 0.1
     assert (ours - theirs).abs().max() < 1e-3

@@ -1,6 +1,7 @@
 """Answering several requests at once on one device, token by token.
 
     batch.py      who is in, who may come in, and what each of them is given
+    writing.py    one answer among them: its tokens, and how it ended
     steps.py      transformers' continuous batching, driven one step at a time
     packed.py     the network as those steps call it: virtual ids in, logits out
     pages.py      each request's attention over its own pages of keys and values

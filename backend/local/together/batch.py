@@ -17,18 +17,16 @@ from transformers import InternVLForConditionalGeneration
 
 from backend.checkpoint.facts import Facts
 from backend.conversation import End, Request
-from backend.errors import EngineError, EngineFailed
+from backend.errors import EngineFailed
 from backend.local.decoding import ByteTable
-from backend.local.faults import explain_answering
 from backend.local.memory.features import Features
 from backend.local.preparation import Cut, Prepared
-from backend.local.stopping import Stopped
-from backend.local.streamer import AnswerStreamer, StopFound
 from backend.local.together.ability import must_be_alone
 from backend.local.together.packed import PackedNetwork
 from backend.local.together.pictures import PictureRows
 from backend.local.together.size import Size
 from backend.local.together.steps import Job, Steps, Taken
+from backend.local.together.writing import Ended, Writing
 from backend.local.waiting import Manner
 from backend.stream import AnswerStream
 
@@ -47,26 +45,6 @@ class Loaded:
     table: ByteTable
     features: Features
     stopped_by: StoppedBy
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An answer that is over, and how."""
-
-    stream: AnswerStream
-    outcome: End | EngineError
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Running:
-    stream: AnswerStream
-    streamer: AnswerStreamer
-    prepared: Prepared
-
-    @property
-    def keys(self) -> set[bytes]:
-        """The contents that it looks at."""
-        return {cut.key for cut in self.prepared.cuts}
 
 
 class Batch:
@@ -88,7 +66,7 @@ class Batch:
         self._stopped_by = loaded.stopped_by
         self._size = size
         self._names = count()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Writing] = {}
         self._ended: list[Ended] = []
 
     def __len__(self) -> int:
@@ -115,15 +93,13 @@ class Batch:
             if not self._can_number(prepared):
                 self._forget()
                 seen = self._see(prepared.cuts, stream)
-            streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids)
-            streamer.put(torch.empty(1, 0))  # the prompt comes first, and is passed over
-            running = _Running(stream, streamer, prepared)
+            writing = Writing(prepared, stream, self._facts, self._table)
             ids = self._spell(prepared)
-            self._rows.pin(running.keys)
+            self._rows.pin(_keys(prepared))
             for key, features in seen.items():
                 self._rows.put(key, features)
         name = str(next(self._names))
-        self._running[name] = running
+        self._running[name] = writing
         sampling = stream.request.sampling
         self._steps.add(Job(name, ids, prepared.room, self._facts.eos_token_ids, sampling))
 
@@ -136,7 +112,7 @@ class Batch:
     def _go_on(self) -> None:
         for name, running in list(self._running.items()):
             if running.stream.closed:
-                self._end(name, End.STOPPED)
+                self._end(name, running.end(End.STOPPED))
         try:
             with self._stopped_by(None), torch.inference_mode():
                 taken = self._steps.run()
@@ -152,35 +128,18 @@ class Batch:
             budget = running.prepared.prompt.budget
             running.stream.begin(budget.total, budget.visual, taken.kept)
         if taken.token is not None:
-            outcome = self._write(running, taken.token, taken.last)
-            if outcome is not None:
-                self._end(taken.name, outcome)
+            ended = running.take(taken.token, taken.last)
+            if ended is not None:
+                self._end(taken.name, ended)
 
-    def _write(self, running: _Running, token: int, last: bool) -> End | EngineError | None:
-        """Hand on a token; tells the end if this is it."""
-        try:
-            running.streamer.put(torch.tensor([token]))
-            if last:
-                running.streamer.end()
-        except StopFound:
-            return running.streamer.end_reason
-        except Stopped:
-            return End.STOPPED
-        except Exception as error:  # what one answer's text comes to is no matter of the others
-            return explain_answering(error, running.prepared, len(running.stream.token_ids))
-        return running.streamer.end_reason if last else None
-
-    def _end(self, name: str, outcome: End | EngineError) -> None:
-        running = self._running.pop(name)
-        self._rows.unpin(running.keys)
+    def _end(self, name: str, ended: Ended) -> None:
+        self._rows.unpin(_keys(self._running.pop(name).prepared))
         self._steps.remove(name)
-        self._ended.append(Ended(running.stream, outcome))
+        self._ended.append(ended)
 
     def _fail(self, error: Exception) -> None:
         """End everybody: nobody knows what a broken step left on the pages."""
-        for running in self._running.values():
-            told = explain_answering(error, running.prepared, len(running.stream.token_ids))
-            self._ended.append(Ended(running.stream, told))
+        self._ended += [running.fail(error) for running in self._running.values()]
         self._running.clear()
         self._forget()
 
@@ -217,3 +176,8 @@ class Batch:
         if pictures:
             ids[places] = np.concatenate(pictures)
         return [int(token) for token in ids]
+
+
+def _keys(prepared: Prepared) -> set[bytes]:
+    """The contents that a request looks at."""
+    return {cut.key for cut in prepared.cuts}

@@ -7,7 +7,7 @@ from backend.planner.devices import CPU
 from backend.planner.plan import Plan
 from backend.planner.turn import turn_bytes
 
-PLACES = 8  # requests at once; more made each of them slower than they were quicker together
+PLACES = 8  # requests at once; chosen, as the numbers below are, and not measured
 PLACES_ON_GPU = 16
 PAGE = 32  # tokens: what questions that begin alike share comes in whole pages
 CHUNK = 512  # tokens read in a step, so that a long question does not hold up those who write

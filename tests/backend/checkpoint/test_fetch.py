@@ -3,7 +3,6 @@
 import json
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from backend.checkpoint.reach import is_here
 from backend.errors import BadCheckpoint
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
 from tests.backend.checkpoint.scripted_hub import PIECE, ScriptedHub, serve, take_for_the_hub
+from tests.waiting import wait_until
 
 WAIT_S = 20
 WEIGHTS = 40 * PIECE
@@ -40,13 +40,6 @@ def write_weights(path: Path) -> None:
         {"a": {"dtype": "U8", "shape": [WEIGHTS], "data_offsets": [0, WEIGHTS]}}
     ).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(WEIGHTS))
-
-
-def wait_until(holds: Any) -> None:
-    until = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.005)
 
 
 def test_bytes_are_told_while_they_come_and_only_what_is_needed_comes(hub: ScriptedHub) -> None:

@@ -2,9 +2,8 @@
 
 import gc
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from backend.settings import Settings
 from backend.switching import SwitchingEngine
 from tests.backend.checkpoint.folders import ORIGINALS
 from tests.backend.local.stand_ins import ask
+from tests.waiting import wait_until
 
 WAIT_S = 120  # a busy machine takes half a minute to import torch
 BUNDLED = Settings()
@@ -63,13 +63,6 @@ def engine(memory: Memory) -> Iterator[SwitchingEngine[Composer]]:
     engine.close()
     gc.collect()
     assert memory.alive == 0
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.002)
 
 
 def ready(engine: SwitchingEngine[Composer], model: str) -> None:

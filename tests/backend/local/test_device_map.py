@@ -16,7 +16,8 @@ from backend.planner.devices import CPU, DISK, GB, Device, Machine, make_gpus
 from backend.planner.plan import Strategy, plan_devices
 from backend.planner.shapes import LAYERS, Shape
 from backend.planner.sizes import SIZES
-from tests.backend.planner.real_models import build, config_of
+from benchmarks.random_shards import config_of
+from tests.backend.planner.real_models import build
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "device_map_card.json"
 CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))

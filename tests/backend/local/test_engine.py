@@ -32,6 +32,7 @@ from tests.backend.local.stand_ins import (
     instant_composer,
     scripted_engine,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -45,13 +46,6 @@ def engine(model: ScriptedModel) -> Iterator[LocalEngine]:
     yield engine
     model.gate.set()
     engine.close()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.002)
 
 
 def read(stream: AnswerStream) -> str:

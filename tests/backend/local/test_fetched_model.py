@@ -13,7 +13,7 @@ from backend.settings import Settings
 from backend.switching import SwitchingEngine
 from tests.backend.checkpoint.scripted_hub import ScriptedHub, serve, take_for_the_hub
 from tests.backend.local.stand_ins import ask
-from tests.backend.local.test_changed_model import wait_until
+from tests.waiting import wait_until
 
 FETCHED = Settings(model="someone/model")
 

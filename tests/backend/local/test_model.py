@@ -21,12 +21,12 @@ from backend.local.decoding import ByteTable
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network, spare_a_core
 from backend.local.model import LocalModel
+from backend.local.pixels import normalise
 from backend.local.placement import Placement
 from backend.local.preparation import Prepared, prepare
 from backend.local.sampling import penalise
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer
-from backend.media.tiles import normalise
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -120,7 +120,7 @@ def bare(network: Any, composer: Composer, prepared: Prepared, **choices: Any) -
     """What transformers alone gives, for all tiles at once."""
     ids = torch.tensor([prepared.prompt.ids])
     facts = composer.facts
-    pixels = torch.from_numpy(normalise(tiles_of(prepared), facts.mean, facts.std))
+    pixels = normalise(torch.from_numpy(tiles_of(prepared)), facts.mean, facts.std)
     images = {"pixel_values": pixels} if len(pixels) else {}
     eos = list(facts.eos_token_ids)
     settings = {"do_sample": False, "eos_token_id": eos, "pad_token_id": 0} | choices
@@ -158,8 +158,9 @@ def test_tiles_are_seen_a_few_at_a_time_and_in_order(
     with torch.inference_mode():
         seen = model.features.of(prepared.cuts)
         handle.remove()
-        pixels = normalise(tiles_of(prepared), composer.facts.mean, composer.facts.std)
-        at_once = network.model.get_image_features(torch.from_numpy(pixels)).pooler_output
+        tiles = torch.from_numpy(tiles_of(prepared))
+        pixels = normalise(tiles, composer.facts.mean, composer.facts.std)
+        at_once = network.model.get_image_features(pixels).pooler_output
     assert batches == [16, 16, 8]
     torch.testing.assert_close(seen, at_once, atol=1e-5, rtol=1e-5)
 

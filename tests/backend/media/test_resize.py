@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from backend.media.resize import Narrowing, shorten, strips_of
-from backend.media.tiles import choose_grid, cut_tiles
+from backend.media.tiles import TileCutter, choose_grid, cut_image, cut_tiles
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -43,7 +43,8 @@ def test_tiles_are_the_same_on_any_number_of_threads(width: int, height: int) ->
     whole = np.asarray(image.resize((columns * 112, rows * 112), Image.Resampling.BICUBIC))
     alone = cut_tiles(image, 12, 112, thumbnail=True)
     with ThreadPoolExecutor(3) as pool:
-        np.testing.assert_array_equal(cut_tiles(image, 12, 112, True, pool), alone)
+        cutter = TileCutter((columns, rows), 112, True, height, pool)
+        np.testing.assert_array_equal(cut_image(image, cutter), alone)
     for at, tile in enumerate(alone[: columns * rows]):
         top, left = at // columns * 112, at % columns * 112
         np.testing.assert_array_equal(tile, whole[top : top + 112, left : left + 112])

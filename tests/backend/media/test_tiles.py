@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.media.tiles import choose_grid, count_tiles, cut_tiles, normalise
+from backend.local.pixels import normalise
+from backend.media.tiles import choose_grid, count_tiles, cut_tiles
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PIXELS = json.loads((GOLDEN / "pixels.json").read_text())
@@ -59,7 +61,7 @@ def test_the_grid_follows_the_card_s_rule_for_any_tile_size(tile: int, max_tiles
 def normalised(case: dict[str, Any]) -> NDArray[np.float32]:
     image = formula_image(case["width"], case["height"])
     tiles = cut_tiles(image, case["max_tiles"], tile=448, thumbnail=True)
-    return normalise(tiles, PIXELS["mean"], PIXELS["std"])
+    return normalise(torch.from_numpy(tiles), PIXELS["mean"], PIXELS["std"]).numpy()
 
 
 @pytest.mark.parametrize(

@@ -44,33 +44,6 @@ def small_config(
     )
 
 
-def config_of(shape: Shape) -> InternVLConfig:
-    """transformers' configuration of a shape."""
-    vision, text = shape.vision, shape.text
-    return InternVLConfig(
-        vision_config={
-            "hidden_size": vision.hidden,
-            "intermediate_size": vision.ffn,
-            "num_hidden_layers": vision.layers,
-            "num_attention_heads": vision.heads,
-            "attention_bias": vision.qkv_bias,
-            "use_qk_norm": vision.qk_norm,
-            "norm_type": "rms_norm" if vision.rms_norm else "layer_norm",
-            "image_size": vision.tile,
-        },
-        text_config={
-            "model_type": "qwen2" if text.qkv_bias else "llama",
-            "hidden_size": text.hidden,
-            "intermediate_size": text.ffn,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
-            "num_key_value_heads": text.kv_heads,
-            "vocab_size": text.vocabulary,
-        },
-        tie_word_embeddings=shape.tied,
-    )
-
-
 def read_back(config: InternVLConfig) -> Shape:
     """The shape that our reader finds in the configuration as transformers would save it."""
     return shape_of(config.to_dict(), "small")

@@ -71,7 +71,7 @@ def test_what_is_not_here_says_what_comes() -> None:
         "38B": "77 GB",
         "78B": "157 GB",
     }
-    assert offered["9B"].note == "experimental"
+    assert not offered["9B"].fits and "tokenizer is not read" in offered["9B"].reason
 
 
 def test_a_folder_given_at_start_is_offered_too(tmp_path: Path) -> None:

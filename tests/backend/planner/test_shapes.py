@@ -19,7 +19,8 @@ from backend.planner.shapes import (
     count,
 )
 from backend.planner.sizes import SIZES, find_size
-from tests.backend.planner.real_models import build, config_of, read_back, small_config
+from benchmarks.random_shards import config_of
+from tests.backend.planner.real_models import build, read_back, small_config
 
 ROOT = Path(__file__).parents[3]
 ORIGINALS = sorted((ROOT / "tests" / "golden" / "original").iterdir())

@@ -1,6 +1,5 @@
 """Engines that follow scripts, and a remote engine that asks them."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from backend.remote.node import Patience
 from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.remote.scripted_server import ScriptedServer
+from tests.waiting import wait_until
 
 WAIT_S = 20
 QUICK = Patience(first_s=WAIT_S, between_s=WAIT_S, after_end_s=0.3, watch_s=0.05)
@@ -95,8 +95,3 @@ def read_all(stream: AnswerStream) -> tuple[str, Exception | None]:
     return text, None
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.01)

@@ -17,7 +17,7 @@ from backend.remote.events import read_json
 from backend.remote.recognise import Served, read_models
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL
-from tests.backend.remote.conftest import Connect, Serve, ask, question, read_all, wait_until
+from tests.backend.remote.conftest import Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
     DONE,
     JSON,
@@ -30,6 +30,7 @@ from tests.backend.remote.scripted_server import (
     usage,
     word,
 )
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent.parent
 REAL = {

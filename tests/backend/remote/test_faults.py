@@ -10,16 +10,7 @@ import pytest
 from backend.engine import State
 from backend.errors import BadInput, BrokenOff, EngineBusy, EngineError, EngineFailed, TooLong
 from backend.remote import faults
-from tests.backend.remote.conftest import (
-    HASTY,
-    QUICK,
-    Connect,
-    Serve,
-    ask,
-    question,
-    read_all,
-    wait_until,
-)
+from tests.backend.remote.conftest import HASTY, QUICK, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
     DONE,
     JSON,
@@ -33,6 +24,7 @@ from tests.backend.remote.scripted_server import (
     usage,
     word,
 )
+from tests.waiting import wait_until
 
 FIVE_SHAPES = (
     {"error": {"message": "The pump broke.", "type": "x", "code": 500}},

@@ -13,15 +13,7 @@ from backend.conversation import Answer, Conversation, Request, Turn
 from backend.engine import State
 from backend.errors import BadSetting, BrokenOff, EngineFailed
 from backend.remote.fleet import Listing, key_of
-from tests.backend.remote.conftest import (
-    QUICK,
-    Connect,
-    Serve,
-    ask,
-    question,
-    read_all,
-    wait_until,
-)
+from tests.backend.remote.conftest import QUICK, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
     ANSWER,
     ROLE,
@@ -33,6 +25,7 @@ from tests.backend.remote.scripted_server import (
     usage,
     word,
 )
+from tests.waiting import wait_until
 
 TALKS = [f"talk {number}" for number in range(40)]
 HANG = Event()

@@ -10,8 +10,9 @@ from backend.errors import BadSetting
 from backend.remote.address import read_address
 from backend.remote.key import read_key
 from backend.settings import Settings
-from tests.backend.remote.conftest import Connect, Serve, ask, question, read_all, wait_until
+from tests.backend.remote.conftest import Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import Cut, Reply, refusal, word
+from tests.waiting import wait_until
 from ui.panels import draw_model
 
 KEY = "sk-5ecret0123456789abcdefghijklmnop"

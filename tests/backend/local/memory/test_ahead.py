@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.local.memory.tiny import tiny_composer, tiny_network
 from tests.backend.local.stand_ins import WAIT_S, ScriptedModel, ask, scripted_engine
+from tests.waiting import wait_until
 
 
 def file(name: str) -> Attachment:
@@ -166,13 +167,6 @@ def test_shutting_lets_the_one_who_cuts_go() -> None:
 # Through the engine
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def model() -> ScriptedModel:
     return ScriptedModel()
@@ -189,7 +183,7 @@ def test_the_engine_sees_files_before_anybody_asks(
     engine: LocalEngine, model: ScriptedModel
 ) -> None:
     engine.expect("one", (A, B))
-    until(lambda: model.seen_ahead == [b"a", b"b"])
+    wait_until(lambda: model.seen_ahead == [b"a", b"b"])
     assert model.answered == []
 
 
@@ -198,14 +192,14 @@ def test_the_engine_answers_first_and_looks_ahead_afterwards(
 ) -> None:
     model.gate.clear()
     stream = engine.stream(ask("Hello!"))
-    until(lambda: model.at_once == 1)
+    wait_until(lambda: model.at_once == 1)
     engine.expect("two", (A,))
-    until(lambda: engine._ahead.has_cut)
+    wait_until(lambda: engine._ahead.has_cut)
     time.sleep(0.05)
     assert model.seen_ahead == []
     model.gate.set()
     assert "".join(stream) == "Hello!"
-    until(lambda: model.seen_ahead == [b"a"])
+    wait_until(lambda: model.seen_ahead == [b"a"])
 
 
 class HeldBatch:
@@ -242,22 +236,22 @@ def test_a_running_batch_comes_first_too(model: ScriptedModel) -> None:
     model.batching = Batching(batch, always=True)
     engine = scripted_engine(model)
     stream = engine.stream(ask("Hello!"))
-    until(lambda: batch.steps > 0)
+    wait_until(lambda: batch.steps > 0)
     engine.expect("two", (A,))
-    until(lambda: engine._ahead.has_cut)
+    wait_until(lambda: engine._ahead.has_cut)
     steps = batch.steps
-    until(lambda: batch.steps > steps + 5)
+    wait_until(lambda: batch.steps > steps + 5)
     assert model.seen_ahead == []
     batch.gate.set()
     assert "".join(stream) == ""
-    until(lambda: model.seen_ahead == [b"a"])
+    wait_until(lambda: model.seen_ahead == [b"a"])
     engine.close()
 
 
 def test_a_file_that_cannot_be_cut_or_encoded_ahead_costs_nobody_anything(
     engine: LocalEngine, model: ScriptedModel
 ) -> None:
-    until(lambda: engine.composer is not None)
+    wait_until(lambda: engine.composer is not None)
     media: Any = engine.composer.media if engine.composer else None
 
     def broken(one: Attachment, stopped: Any = bool) -> bytes:
@@ -271,7 +265,7 @@ def test_a_file_that_cannot_be_cut_or_encoded_ahead_costs_nobody_anything(
     media.key = broken
     model.fail = evil
     engine.expect("one", (A, B))
-    until(lambda: model.recovered == 1)
+    wait_until(lambda: model.recovered == 1)
     model.fail = lambda written: None
     assert "".join(engine.stream(ask("Hello!"))) == "Hello!"
 
@@ -291,7 +285,7 @@ def test_typed_after_the_upload_a_question_finds_its_features(
     engine.start()
     film = Attachment("film-10x1", Kind.VIDEO, "film")
     engine.expect("one", (film,))
-    until(lambda: sum(batches) == 10)
+    wait_until(lambda: sum(batches) == 10)
     assert batches == [4, 4, 2]
     turn = Turn("What moves?", (film,))
     stream = engine.stream(Request(Conversation((turn,)), Sampling(max_new_tokens=2), "one"))
