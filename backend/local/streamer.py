@@ -14,7 +14,7 @@ from transformers import TextIteratorStreamer
 from backend.conversation import End, Request
 from backend.local.decoding import ByteTable, TextDecoder
 from backend.local.stopping import Stopped
-from backend.local.stops import StopTexts
+from backend.sieve import Sieve
 from backend.stream import AnswerStream
 
 
@@ -37,7 +37,7 @@ class AnswerStreamer(TextIteratorStreamer):
         super().__init__(unused, skip_prompt=True)
         self._stream = stream
         self._decoder = TextDecoder(table)
-        self._stops = StopTexts(stream.request.sampling.stop)
+        self._sieve = Sieve(stream.request.sampling.stop)
         self._eos = frozenset(eos)
         self._between = between
         self.end_reason = End.LENGTH
@@ -69,10 +69,10 @@ class AnswerStreamer(TextIteratorStreamer):
     def end(self) -> None:
         """Release what is left of an unfinished character, and what is no stop text after all."""
         self._write(self._decoder.end(), [])
-        self._stream.write(self._stops.end())
+        self._stream.write(self._sieve.rest())
 
     def _write(self, text: str, ids: list[int]) -> None:
-        self._stream.write(self._stops.feed(text), ids)
-        if self._stops.found:
+        self._stream.write(self._sieve.sift(text), ids)
+        if self._sieve.ended:
             self.end_reason = End.EOS
             raise StopFound

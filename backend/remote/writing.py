@@ -9,7 +9,7 @@ from backend.conversation import End
 from backend.engine import Progress, Stage
 from backend.prompt.budget import Budget
 from backend.remote.events import Event, Told, Usage
-from backend.remote.sieve import Sieve
+from backend.sieve import Sieve
 from backend.stream import AnswerStream
 
 ENDS = {"length": End.LENGTH, "max_tokens": End.LENGTH}

@@ -1,7 +1,7 @@
 """A sieve for an answer's text: cuts it before a stop text and leaves signs out. Pure.
 
-Engines that can, do both themselves; this holds for those that cannot. Text that may be the
-beginning of either is held back until it is known.
+Whoever makes the text, here or elsewhere: it knows no engine. Text that may be the beginning of
+either is held back until it is known, and nothing else is.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ class Sieve:
 
     def __init__(self, stops: Iterable[str] = (), signs: Iterable[str] = ()) -> None:
         self._stops = tuple(stops)
-        self._signs = tuple(signs)
+        self._marks = (*self._stops, *signs)
+        self._longest = max(map(len, self._marks), default=1)
         self._held = ""
         self.ended = False
 
@@ -40,17 +41,13 @@ class Sieve:
 
     def _find(self) -> tuple[int, str] | None:
         """The first stop text or sign, and where it begins."""
-        marks = (*self._stops, *self._signs)
-        found = [(at, mark) for mark in marks if (at := self._held.find(mark)) >= 0]
+        found = [(at, mark) for mark in self._marks if (at := self._held.find(mark)) >= 0]
         return min(found, key=lambda one: one[0], default=None)
 
     def _beginning(self) -> int:
         """The length of the longest end of the text that a stop text or a sign begins with."""
-        for length in range(min(len(self._held), self._longest() - 1), 0, -1):
+        for length in range(min(len(self._held), self._longest - 1), 0, -1):
             end = self._held[-length:]
-            if any(mark.startswith(end) for mark in (*self._stops, *self._signs)):
+            if any(mark.startswith(end) for mark in self._marks):
                 return length
         return 0
-
-    def _longest(self) -> int:
-        return max(map(len, (*self._stops, *self._signs)), default=1)
