@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
+
 from backend.errors import BadSetting
 
 EXAMPLE = "http://localhost:23333/v1"
@@ -30,7 +32,8 @@ def read_address(typed: str) -> Address:
     try:
         parts = urlsplit(typed.strip())
         host, port = parts.hostname, parts.port
-    except ValueError:
+        httpx.URL(typed.strip())  # it is stricter, and would say so at every look only
+    except (ValueError, httpx.InvalidURL):
         raise _bad("is no address") from None
     if parts.scheme not in ("http", "https") or not host:
         raise _bad("is no address")

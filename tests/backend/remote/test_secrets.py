@@ -104,8 +104,9 @@ def test_a_file_without_a_key_is_refused(content: str | None, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "localhost:80", "ftp://host/", "http://", "http://me:secret@host/v1", "http://h/?key=secret"],
-)
+    ["", "localhost:80", "ftp://host/", "http://", "http://me:secret@host/v1", "http://h/?key=secret",
+     "http://rechner_ü:80/v1"],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused_and_not_repeated(typed: str) -> None:
     with pytest.raises(BadSetting) as refused:
         read_address(typed)
