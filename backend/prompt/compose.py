@@ -26,13 +26,15 @@ from backend.settings import FAST, Settings
 class Prompt:
     """What the model reads. `text` shows it to people, a run of N context tokens as `{N}`.
 
-    The pixels of `attachments`, in this order, are what the context tokens stand for.
+    The pixels of `attachments`, in this order, are what the context tokens stand for. An engine
+    that makes tokens itself gets the `pieces`.
     """
 
     ids: tuple[int, ...]
     text: str
     attachments: tuple[Attachment, ...]
     budget: Budget
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def visual_tokens(self) -> int:
@@ -67,7 +69,7 @@ class Composer:
         """
         _require_question(conversation)
         blocks = self._look(conversation, stopped)
-        pieces = list(self._write(conversation, blocks.__getitem__))
+        pieces = tuple(self._write(conversation, blocks.__getitem__))
         ids = tuple(chain.from_iterable(self._encode(pieces)))
         budget = self._weigh(conversation, blocks.__getitem__, len(ids))
         self._check(ids, budget.visual)
@@ -76,11 +78,8 @@ class Composer:
             text="".join(map(self._show, pieces)),
             attachments=tuple(file for turn in conversation.turns for file in order_of(turn)),
             budget=self._advise(conversation, budget, blocks, stopped),
+            pieces=pieces,
         )
-
-    def pieces(self, conversation: Conversation, stopped: StopSign = never) -> tuple[Piece, ...]:
-        """The prompt as pieces, for an engine that makes tokens of them itself."""
-        return tuple(self._write(conversation, self._look(conversation, stopped).__getitem__))
 
     def measure(self, conversation: Conversation, stopped: StopSign = never) -> Budget:
         """What a conversation takes, also while its question is still being written.

@@ -33,11 +33,11 @@ def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Pre
     def stopped() -> bool:
         return stream.closed
 
-    conversation, sampling = stream.request.conversation, stream.request.sampling
-    prompt = composer.compose(conversation, stopped)
+    sampling = stream.request.sampling
+    prompt = composer.compose(stream.request.conversation, stopped)
     room = room_for_answer(prompt.budget, sampling.max_new_tokens)
     sent = [one for file in prompt.attachments for one in pictures.of(file, stopped)]
-    messages = read_messages(composer.pieces(conversation, stopped), sent)
+    messages = read_messages(prompt.pieces, sent)
     return Prepared(Order(messages, sampling, room, composer.facts.max_tiles), prompt.budget)
 
 

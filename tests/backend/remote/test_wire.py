@@ -158,6 +158,22 @@ def test_no_path_and_no_address_is_passed_on(
         assert files[0].path not in json.dumps(parts)
 
 
+def test_a_prompt_is_written_once_for_all_that_is_made_of_it(
+    composer: Composer, files: tuple[Attachment, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Conversation] = []
+    write = Composer._write
+
+    def spy(self: Composer, talk: Conversation, *more: Any) -> Any:
+        written.append(talk)
+        return write(self, talk, *more)
+
+    monkeypatch.setattr(Composer, "_write", spy)
+    talk = Conversation((Turn("Look.", files[:1], answer=Answer("A wall.")), Turn("And now?")))
+    assert len(order_of(composer, talk).messages) == 4
+    assert written == [talk]
+
+
 def test_tiles_are_limited_where_an_engine_lets_them_be(
     composer: Composer, files: tuple[Attachment, ...]
 ) -> None:
