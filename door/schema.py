@@ -166,18 +166,6 @@ class Asked(BaseModel):
     media_io_kwargs: MediaChoices | None = None
 
     @property
-    def most_tokens(self) -> int | None:
-        """The length of an answer at most; the newer name wins."""
-        if self.max_completion_tokens is None:
-            return self.max_tokens
-        return self.max_completion_tokens
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The texts before which an answer ends."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-    @property
     def tells_usage(self) -> bool:
         """Whether a stream ends with what it cost."""
         return bool(self.stream_options and self.stream_options.include_usage)

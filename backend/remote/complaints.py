@@ -35,7 +35,7 @@ def read_complaint(content: bytes) -> str:
     """The message of an error's body, JSON or plain text; "" for a page of HTML or nothing."""
     text = content.decode("utf-8", "replace").strip()
     try:
-        return find_complaint(json.loads(text)) or ""
+        return find_complaint(json.loads(text))
     except (ValueError, RecursionError):
         return "" if text.startswith("<") else text
 

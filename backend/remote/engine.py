@@ -59,7 +59,8 @@ class RemoteEngine:
         self.composer: Composer | None = None
         self._settings = settings
         self._patience = patience
-        self._fleet = _gather(settings, patience)
+        self._client = _open_client(patience)
+        self._fleet = _gather(settings, self._client, patience)
         self._pictures: Pictures | None = None
         self._signs: tuple[str, ...] = ()
         self._failure: EngineFailed | None = None  # of the checkpoint's files on this machine
@@ -126,7 +127,7 @@ class RemoteEngine:
         for stream in streams:
             stream.close()
         if not already:
-            self._loop.close(self._fleet.close)
+            self._loop.close(self._client.aclose)
             self._pool.shutdown(cancel_futures=True)
 
     async def _watch(self) -> None:
@@ -173,7 +174,7 @@ class RemoteEngine:
         await self._looked.wait()
         composer, pictures = self.composer, self._pictures
         if composer is None or pictures is None:
-            raise copy(self._failure or self._fleet.fault())
+            raise copy(self._failure) if self._failure else self._fleet.fault()
         prepared = await self._beside(lambda: prepare(composer, pictures, stream))
         writing = Writing(stream, prepared.budget, self._signs)
         key = key_of(stream.request.session, stream.request.conversation)
@@ -185,23 +186,27 @@ class RemoteEngine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def _gather(settings: Settings, patience: Patience) -> Fleet:
-    """The engines that the settings name."""
-    key = read_key(settings.api_key_file)
-    addresses = [read_address(typed) for typed in settings.engines]
-    listing = Listing(Path(settings.engines_file).expanduser()) if settings.engines_file else None
+def _open_client(patience: Patience) -> httpx.AsyncClient:
+    """The connections to all engines."""
     # Engines are near: no proxy, no .netrc and no redirect stands between, or a key could leave.
-    client = httpx.AsyncClient(
+    return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=patience.connect_s),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         trust_env=False,
         follow_redirects=False,
     )
 
+
+def _gather(settings: Settings, client: httpx.AsyncClient, patience: Patience) -> Fleet:
+    """The engines that the settings name."""
+    key = read_key(settings.api_key_file)
+    addresses = [read_address(typed) for typed in settings.engines]
+    listing = Listing(Path(settings.engines_file).expanduser()) if settings.engines_file else None
+
     def make(address: Address) -> Node:
         return Node(address, client, key, patience)
 
-    return Fleet(addresses, listing, make, patience, client.aclose)
+    return Fleet(addresses, listing, make, patience)
 
 
 def _cancel(task: "Future[None]") -> None:

@@ -7,7 +7,8 @@ comes, only those move that it will have. So prefix caches hit without anybody k
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,14 +74,12 @@ class Fleet:
         listing: Listing | None,
         make: Callable[[Address], Node],
         patience: Patience,
-        leave: Callable[[], Awaitable[None]],
     ) -> None:
         self.layout = Layout.HF  # of the checkpoint that all serve, once it is known
         self._named = tuple(addresses)
         self._listing = listing
         self._make = make
         self._patience = patience
-        self._leave = leave
         self.nodes: dict[str, Node] = {}
         self._renew(listing.read() if listing else ())
 
@@ -125,10 +124,6 @@ class Fleet:
                     raise
                 logger.info("%s Another engine is asked.", error.cause)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._leave()
-
     def choose(self, key: str, tried: Collection[Node] = ()) -> Node:
         """The healthy engine of a conversation. Raises `EngineFailed` when there is none."""
         left = [node for node in self.healthy if node not in tried]
@@ -142,7 +137,7 @@ class Fleet:
         if not found:
             return EngineFailed("No engine can be asked.", "Ask again in a moment.")
         if len(self.nodes) == 1:
-            return type(found[0])(*found[0].args)
+            return copy(found[0])
         return EngineFailed(f"None of {len(self.nodes)} engines answers.", str(found[0]))
 
     async def _wait(self, error: Busy, waits: int, writing: Writing) -> None:

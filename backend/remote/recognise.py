@@ -32,7 +32,7 @@ class Served:
     @property
     def name(self) -> str:
         """The model's name as a person knows it: of a path or a repository the last part."""
-        return self.model.rstrip("/").rsplit("/", 1)[-1]
+        return _last(self.model)
 
 
 def read_models(body: Mapping[str, Any], wanted: str = "") -> Served:
@@ -55,7 +55,11 @@ def _entries(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _is(entry: Mapping[str, Any], wanted: str) -> bool:
-    return bool(wanted) and str(entry["id"]).rstrip("/").rsplit("/", 1)[-1] == wanted
+    return bool(wanted) and _last(str(entry["id"])) == wanted
+
+
+def _last(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _software(entry: Mapping[str, Any]) -> Software:
