@@ -24,7 +24,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inability:
-    """Something that an engine cannot do: a field of `Sampling` by name, or "video", and why."""
+    """Something that an engine cannot do: a field of `Sampling`, "image", "video" or "combined"."""
 
     what: str
     reason: str

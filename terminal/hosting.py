@@ -1,7 +1,7 @@
 """What the app does on its own account: the size `auto` means here, and how a Space starts it.
 
 A Hugging Face Space runs `python app.py` without words and expects a page on port 7860 of every
-address; its environment is read here, once, and nowhere else.
+address; what its environment means is known here.
 """
 
 import sys
