@@ -61,7 +61,7 @@ def report_alone(lab: PeopleLab, rounds: int) -> Measurement:
     pairs = []
     for picture in lab.draw(2 * rounds):
         bare = lab.write_bare(picture)
-        pairs.append(Pair(lab.write_alone(ON, picture), bare))
+        pairs.append(Pair(lab.write_alone(OFF, picture), bare))  # as whoever is alone is answered
     ratio = share_of(pairs)
     return Measurement(
         "1 person, decode, rival: bare generate()",

@@ -156,9 +156,9 @@ class WatchedModel:
         """As the product's."""
         return self._model.look_ahead(cut, interest)
 
-    def recover(self) -> None:
+    def recover(self, short: bool) -> None:
         """As the product's."""
-        self._model.recover()
+        self._model.recover(short)
 
 
 def load(

@@ -77,8 +77,9 @@ def test_the_fit_table_is_what_the_planner_says() -> None:
     assert block_between("fit") == run("app.py", "plan", "--markdown").strip()
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_documents_name_only_what_is_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:backend|ui|terminal|tests|training|benchmarks)/[^`\s]*)`", text):
+    rooms = "backend|ui|terminal|door|deploy|docs|tests|training|benchmarks"
+    for path in re.findall(rf"`((?:{rooms})/[^`\s]*)`", text):
         assert (ROOT / path).exists(), path

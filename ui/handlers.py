@@ -152,7 +152,7 @@ class ChatHandlers:
     def clear(self, browser: gr.Request) -> Values:
         """Begin anew: the chat, the box and the running answer are gone."""
         self._session(browser).stop()
-        self._sessions.forget(browser.session_hash or "")
+        self._sessions.begin_anew(browser.session_hash or "")
         view = View(question="", notice="", live=[], progress="")
         return self._at_rest(self._session(browser), view).values()
 

@@ -172,14 +172,14 @@ class Sessions:
         self._lock = threading.Lock()
 
     def of(self, key: str) -> Session:
-        """The session called `key`, new if it was never seen or forgotten."""
+        """The session called `key`, new if it was never seen."""
         with self._lock:
             session = self._sessions.setdefault(key, Session(key))
             self._sessions.move_to_end(key)
             self._make_room(session)
             return session
 
-    def forget(self, key: str) -> None:
+    def begin_anew(self, key: str) -> None:
         """Begin anew in a tab; what it shows of the model stays."""
         with self._lock:
             old = self._sessions.pop(key, None)

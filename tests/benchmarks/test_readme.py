@@ -9,12 +9,16 @@ from benchmarks.report import from_json, to_markdown
 from tests.benchmarks.reports import REPORT
 
 ROOT = Path(__file__).parent.parent.parent
-RECORDED = ROOT / "benchmarks" / "results" / "stop.json"
+RESULTS = ROOT / "benchmarks" / "results"
+RECORDED = RESULTS / "stop.json"
 
 
-def test_the_readme_shows_what_the_recorded_run_gave() -> None:
-    report = from_json(RECORDED.read_text(encoding="utf-8"))
-    assert block_of((ROOT / "README.md").read_text(encoding="utf-8")) == to_markdown(report)
+@pytest.mark.parametrize(
+    ("document", "recorded"), [("README.md", "stop.json"), ("docs/measured.md", "rivals.json")]
+)
+def test_a_document_shows_what_the_recorded_run_gave(document: str, recorded: str) -> None:
+    report = from_json((RESULTS / recorded).read_text(encoding="utf-8"))
+    assert block_of((ROOT / document).read_text(encoding="utf-8")) == to_markdown(report)
 
 
 def test_stop_was_measured_in_every_state() -> None:

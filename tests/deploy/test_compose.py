@@ -99,6 +99,9 @@ def test_the_page_finds_its_engine_where_that_listens(
 
 
 def test_variables_reach_the_page() -> None:
+    usual = read_compose(TEXT, {})
+    assert usual["services"]["nginx"]["environment"]["ROOT_PATH"] == ""
+    assert command_of(usual, "local").settings.root_path == ""
     chosen = read_compose(TEXT, {"MODEL": "2B", "ROOT_PATH": "/chat", "PORT": "8080"})
     settings = command_of(chosen, "local").settings
     assert settings == Settings("2B", host="0.0.0.0", root_path="/chat")

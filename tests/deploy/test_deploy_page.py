@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,12 +20,6 @@ NUMBERS = {"eight": 8, "nine": 9}
 def block(name: str) -> str:
     (found,) = re.findall(rf"<!-- {name}: begin -->\n(.*?)<!-- {name}: end -->", PAGE, re.DOTALL)
     return found.strip()
-
-
-def test_the_sizes_are_those_of_the_planner() -> None:
-    words = [sys.executable, "app.py", "plan", "--markdown"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert block("fit") == done.stdout.strip()
 
 
 def test_the_crowds_are_those_of_the_simulation() -> None:

@@ -141,6 +141,7 @@ class Served:
     url: str
     engine: FakeEngine
     sessions: Sessions
+    page: gr.Blocks
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def served(composer: Composer) -> Iterator[Served]:
 
     # Gradio makes event loops where none runs, and never closes them.
     page, url = asyncio.run(launch())
-    yield Served(url, engine, sessions)
+    yield Served(url, engine, sessions, page)
     engine.close()
     page.close(verbose=False)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.ui.conftest import Served
 from ui.guard import MOST_JSON, Guard, TooLarge
+from ui.page import QUEUE_LOOK_S
 
 CLOSED = (
     "/monitoring",
@@ -81,3 +82,9 @@ def test_what_is_no_http_passes_untouched():
 
     asyncio.run(Guard(app)({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]
+
+
+def test_a_page_that_nobody_uses_looks_seldom_for_events(served: Served):
+    """Gradio 6.31 looks a thousand times a second, which is some 7 % of a core."""
+    assert served.page._queue.sleep_when_free == QUEUE_LOOK_S
+    assert served.page._queue.active_jobs is not None, "it was not launched"

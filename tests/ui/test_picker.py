@@ -14,7 +14,7 @@ from backend.prompt.compose import Composer, open_composer
 from backend.settings import Settings
 from tests.ui.conftest import ROOT, Desk, panel, texts
 from ui import build_page, words
-from ui.box import BoxHandlers
+from ui.box import LOADING_S, READY_S, BoxHandlers
 from ui.picker import PickHandlers, draw_menu
 from ui.uploads import draw_card
 
@@ -101,6 +101,22 @@ def test_choosing_tells_how_the_model_is_and_folds_the_list(shop: Shop) -> None:
     assert shop.choices == [Settings(model="2B")]
     assert "38B" not in str(drawn) and "Loading fake, 10 %" in str(model)
     assert notice == gr.skip() and isinstance(timer, gr.Timer)
+
+
+def test_a_page_that_a_press_made_ask_often_soon_asks_seldom_again(shop: Shop) -> None:
+    *_, often = shop.press("toggle")
+    assert isinstance(often, gr.Timer) and often.value == LOADING_S
+    box = BoxHandlers(shop.desk.engine, lambda: None, shop.desk.sessions, str)
+    seldom = box.look(shop.desk.browser())[4]
+    assert isinstance(seldom, gr.Timer) and seldom.value == READY_S
+    assert box.look(shop.desk.browser())[4] == gr.skip()
+
+
+def test_a_list_that_was_open_before_a_new_chat_still_chooses(shop: Shop) -> None:
+    shop.press("toggle")
+    shop.desk.chat.clear(shop.desk.browser())
+    shop.press("take", "<2B>")
+    assert shop.choices == [Settings(model="2B")]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def served() -> Iterator[Served]:
         return page, url
 
     page, url = asyncio.run(launch())
-    yield Served(url, engine, sessions)  # type: ignore[arg-type]
+    yield Served(url, engine, sessions, page)  # type: ignore[arg-type]
     engine.close()
     page.close(verbose=False)
 
