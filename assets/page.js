@@ -106,11 +106,21 @@
       button.title = label;
     }
   };
+  // On a narrow page the side bar starts folded. Gradio opens it some time after it is there, so
+  // this looks until a press took; a person's own press ends it.
+  let touched = false;
+  addEventListener('pointerdown', () => { touched = true; }, {capture: true, once: true});
+  const fold = (looks, pressed = false) => {
+    const open = find('#side.open');
+    if (touched || !looks || (pressed && !open)) return;
+    open?.querySelector(':scope > .toggle-button')?.click();
+    setTimeout(fold, 50, looks - 1, pressed || Boolean(open));
+  };
   const begin = () => {
     const reading = find('#reading');
     if (!reading) { setTimeout(begin, 50); return; }
     name();
-    if (innerWidth < 900) find('#side.open > .toggle-button')?.click();
+    if (innerWidth < 900) fold(100);
     new MutationObserver(() => { name(); follow(); })
       .observe(reading, {childList: true, subtree: true, characterData: true});
   };
