@@ -60,6 +60,8 @@ exit status: 0 ended, 2 bad input, 3 the app failed
 PICK_HELP = """\
 let the page change the model, for everybody it serves (default: where only this machine can reach
 it: --host is 127.0.0.1 or localhost and there is no --root-path)"""
+MAX_QUEUE_HELP = """\
+questions that may wait for their turn here; engines elsewhere have lines of their own"""
 ROOT_PATH_HELP = "where a proxy serves the page: /chat, or https://host/chat"
 ASK_DESCRIPTION = "Ask about pictures and videos; the answer is written as the model finds it."
 ASK_EPILOG = """\
@@ -149,7 +151,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     page.value("--port", DEFAULTS.port, "port to listen on; 0 takes a free one")
     page.maybe("--root-path", str, ROOT_PATH_HELP)
     page.group.add_argument("--pick", action=BooleanOptionalAction, help=PICK_HELP)
-    page.value("--max-queue", DEFAULTS.max_queue, "questions that may wait for their turn")
+    page.value("--max-queue", DEFAULTS.max_queue, MAX_QUEUE_HELP)
     page.value("--frames", DEFAULTS.frames, "frames of a video unless chosen on the page")
     add_door_options(parser)
     add_engine_options(parser)

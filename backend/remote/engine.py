@@ -3,6 +3,7 @@
     any thread: stream(request) ──▶ event loop, a task each ──▶ answer streams
                                        │          ▲
                                      preparing threads (files, prompt)
+    any thread: expect(session, files) ──▶ a thread that cuts ahead
 
 Closing a stream cancels its task, which closes the connection; the engine there then stops.
 Importing this module imports no torch.
@@ -41,8 +42,12 @@ from backend.stream import AnswerStream
 
 PREPARING_THREADS = 4
 MOST_OPEN = 512  # requests at a time; engines have queues of their own
+MOST_OF_ONE = MOST_OPEN // 4  # of one session, so that nobody takes all places
+MOST_EXPECTING = 64  # sessions of which files are cut ahead; who hinted longest ago is forgotten
 KEPT_SIGNS = ("<ref>", "</ref>", "<box>", "</box>")  # of an answer: the page draws them
-BLIND = Inability("image", "The engine says that it takes no pictures.")
+BLIND = tuple(
+    Inability(kind, "The engine says that it takes no pictures.") for kind in ("image", "video")
+)
 UNKNOWN = "the engine's model"
 CALM = Patience()
 Value = TypeVar("Value")
@@ -69,6 +74,8 @@ class RemoteEngine:
         self._lock = threading.Lock()
         self._open: set[AnswerStream] = set()
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="preparing")
+        self._expected: dict[str, tuple[Attachment, ...]] = {}
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="preparing-ahead")
         self._loop = Loop("engines")
 
     def start(self) -> None:
@@ -86,20 +93,26 @@ class RemoteEngine:
         with self._lock:
             if self._closed:
                 raise EngineFailed("The engine is closed.", "Start the app again.")
-            if len(self._open) >= MOST_OPEN:
-                raise EngineBusy(f"{MOST_OPEN} questions are asked already.", "Ask again soon.")
+            self._require_place(request.session)
             self._open.add(stream)
             task = self._loop.run(self._serve(stream))
         stream.call_on_close(partial(_cancel, task))
         return stream
 
     def expect(self, session: str, files: tuple[Attachment, ...]) -> None:
-        """Cut the files and make them ready to be sent, beside everything else."""
-        pictures = self._pictures
+        """Make the files ready to be sent, beside everything else, while they are expected."""
         with self._lock:
-            if pictures is not None and not self._closed:
-                for file in files:
-                    self._pool.submit(make_ready, pictures, file)
+            known, pictures = self._expected.pop(session, ()), self._pictures
+            if pictures is None or self._closed:
+                return
+            if files:
+                self._expected[session] = files
+            if len(self._expected) > MOST_EXPECTING:
+                del self._expected[next(iter(self._expected))]
+            for file in files:
+                if file not in known:
+                    unwanted = partial(self._unwanted, session, file)
+                    self._ahead.submit(make_ready, pictures, file, unwanted)
 
     def status(self) -> Status:
         """What the engines are doing now."""
@@ -129,6 +142,18 @@ class RemoteEngine:
         if not already:
             self._loop.close(self._client.aclose)
             self._pool.shutdown(cancel_futures=True)
+            self._ahead.shutdown(cancel_futures=True)
+
+    def _require_place(self, session: str) -> None:
+        """Raise `EngineBusy` when everybody, or this session alone, asks too much at once."""
+        if len(self._open) >= MOST_OPEN:
+            raise EngineBusy(f"{MOST_OPEN} questions are asked already.", "Ask again soon.")
+        if sum(one.request.session == session for one in self._open) >= MOST_OF_ONE:
+            raise EngineBusy(f"{MOST_OF_ONE} questions of yours are open.", "Ask again soon.")
+
+    def _unwanted(self, session: str, file: Attachment) -> bool:
+        """Whether nobody waits for a file that was expected."""
+        return self._closed or file not in self._expected.get(session, ())
 
     async def _watch(self) -> None:
         """Look at the engines now and then, for as long as the app runs."""
@@ -226,6 +251,6 @@ def _unable(healthy: Sequence[Node], layout: Layout) -> tuple[Inability, ...]:
     found: dict[str, Inability] = {}
     for served in (node.served for node in healthy if node.served):
         unable = choose_dialect(served.software, layout).unable
-        for one in unable if served.sees else (BLIND, *unable):
+        for one in unable if served.sees else (*BLIND, *unable):
             found.setdefault(one.what, one)
     return tuple(found.values())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from backend.conversation import Attachment
 from backend.errors import EngineError
-from backend.media.stopping import Stopped
+from backend.media.stopping import Stopped, StopSign
 from backend.prompt.budget import Budget, room_for_answer
 from backend.prompt.compose import Composer
 from backend.remote.pictures import Pictures
@@ -41,9 +41,9 @@ def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Pre
     return Prepared(Order(messages, sampling, room, composer.facts.max_tiles), prompt.budget)
 
 
-def make_ready(pictures: Pictures, file: Attachment) -> None:
+def make_ready(pictures: Pictures, file: Attachment, stopped: StopSign) -> None:
     """Cut a file that may be asked about; what is wrong with it is told when it is."""
     try:
-        pictures.of(file)
+        pictures.of(file, stopped)
     except (EngineError, Stopped):
         return

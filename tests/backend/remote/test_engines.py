@@ -2,23 +2,28 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import pytest
+from PIL import Image
 
-from backend.conversation import Conversation, End, Request, Sampling, Turn
+from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.engine import Stage, State
-from backend.errors import BadCheckpoint, BadSetting, EngineFailed, TooLong
+from backend.errors import BadCheckpoint, BadSetting, EngineBusy, EngineFailed, TooLong
+from backend.media.stopping import Stopped, StopSign
 from backend.remote.dialects import Software
-from backend.remote.engine import RemoteEngine
+from backend.remote.engine import MOST_EXPECTING, MOST_OPEN, RemoteEngine
 from backend.remote.estimate import open_composer_of
 from backend.remote.events import read_json
+from backend.remote.pictures import Picture, Pictures
 from backend.remote.recognise import Served, read_models
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL
-from tests.backend.remote.conftest import Connect, Serve, ask, question, read_all
+from tests.backend.remote.conftest import WAIT_S, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
+    ANSWER,
     DONE,
     JSON,
     ROLE,
@@ -106,7 +111,7 @@ def test_what_an_engine_cannot_is_told(serve: Serve, connect: Connect) -> None:
     assert unable("sglang") == {"combined", "seed"}
     assert unable("somebody") == {"combined", "top_k", "repetition_penalty"}
     blind = {"input_modalities": ["text"]}
-    assert unable("llamacpp", architecture=blind) == {"combined", "image"}
+    assert unable("llamacpp", architecture=blind) == {"combined", "image", "video"}
 
 
 def test_vllm_is_sent_a_picture_once_and_again_when_it_forgot(
@@ -216,11 +221,87 @@ def test_closing_an_engine_that_was_never_started_ends_its_streams() -> None:
 
 
 def test_expected_files_are_ready_when_they_are_asked_about(
-    server: ScriptedServer, engine, picture
+    server: ScriptedServer, engine, picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[Attachment] = []
+    make = Pictures._make
+
+    def spy(self: Pictures, file: Attachment, stopped: StopSign) -> tuple[Picture, ...]:
+        found = make(self, file, stopped)
+        made.append(file)
+        return found
+
+    monkeypatch.setattr(Pictures, "_make", spy)
     engine.expect("one", (picture,))
+    wait_until(lambda: made)
     engine.expect("one", ())
     assert ask(engine, question("Look.", picture)) == "An answer."
+    assert made == [picture]
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StopSign]]:
+    """Files called "stuck" are made until their stop sign is true; the signs of those begun."""
+    signs: list[StopSign] = []
+    over = Event()
+    make = Pictures._make
+
+    def wait(self: Pictures, file: Attachment, stopped: StopSign) -> tuple[Picture, ...]:
+        if not file.name.startswith("stuck"):
+            return make(self, file, stopped)
+        signs.append(stopped)
+        wait_until(lambda: over.is_set() or stopped())
+        raise Stopped
+
+    monkeypatch.setattr(Pictures, "_make", wait)
+    yield signs
+    over.set()
+
+
+def test_files_that_take_long_hold_up_no_question_and_are_dropped_when_unwanted(
+    stuck: list[StopSign], engine, picture: Attachment, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 90)).save(tmp_path / "stuck.png")
+    slow = Attachment(str(tmp_path / "stuck.png"), Kind.IMAGE, "stuck.png")
+    for _ in range(5):
+        engine.expect("one", (slow,))
+    wait_until(lambda: stuck)
+    stream = engine.stream(question("Look.", picture))
+    assert stream.take(WAIT_S) and not stuck[0]()
+    engine.expect("other", (slow,))
+    engine.expect("one", ())
+    assert stuck[0]()
+    wait_until(lambda: len(stuck) == 2)  # the other still wants it, and the thread is free
+    engine.close()
+    assert stuck[1]() and len(stuck) == 2
+
+
+def test_who_hinted_longest_ago_is_forgotten(
+    stuck: list[StopSign], engine, picture: Attachment, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 90)).save(tmp_path / "stuck.png")
+    slow = Attachment(str(tmp_path / "stuck.png"), Kind.IMAGE, "stuck.png")
+    engine.expect("first", (slow,))
+    wait_until(lambda: stuck)
+    for number in range(MOST_EXPECTING - 1):
+        engine.expect(f"{number}", (picture,))
+    assert not stuck[0]()
+    engine.expect("one more", (picture,))
+    assert stuck[0]()
+
+
+def test_nobody_takes_all_places(serve: Serve, connect: Connect) -> None:
+    server = serve(usual=Reply((Event(),)))
+    engine = connect(server.url)
+    streams = [engine.stream(question(session="a")) for _ in range(MOST_OPEN // 4)]
+    with pytest.raises(EngineBusy, match="128 questions of yours"):
+        engine.stream(question(session="a"))
+    wait_until(lambda: len(server.asked) == len(streams))
+    server.usual = ANSWER
+    assert ask(engine, question(session="b")) == "An answer."
+    streams[0].close()
+    wait_until(lambda: streams[0] not in engine._open)
+    assert ask(engine, question(session="a")) == "An answer."
 
 
 def test_a_file_that_is_gone_is_told_and_nothing_is_sent(
