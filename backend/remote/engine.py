@@ -41,6 +41,7 @@ from backend.settings import Settings
 from backend.stream import AnswerStream
 
 PREPARING_THREADS = 4
+KEPT_S = 3.0  # that a connection waits to be used again; uvicorn closes its own after 5
 MOST_OPEN = 512  # requests at a time; engines have queues of their own
 MOST_OF_ONE = MOST_OPEN // 4  # of one session, so that nobody takes all places
 MOST_EXPECTING = 64  # sessions of which files are cut ahead; who hinted longest ago is forgotten
@@ -216,7 +217,9 @@ def _open_client(patience: Patience) -> httpx.AsyncClient:
     # Engines are near: no proxy, no .netrc and no redirect stands between, or a key could leave.
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=patience.connect_s),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEPT_S
+        ),
         trust_env=False,
         follow_redirects=False,
     )

@@ -34,6 +34,10 @@ class NoSuchModel(EngineFailed):
     """The engine does not serve this model."""
 
 
+class NotTaken(EngineFailed):
+    """The engine does not take the question, for a reason that only itself knows."""
+
+
 class Broken(EngineFailed):
     """The engine failed by itself; another one may answer."""
 
@@ -190,7 +194,7 @@ def _refused(reply: Reply, where: str, said: str) -> EngineError:
             f"{where} takes fewer pictures in one conversation{said}.",
             "Use fewer pictures or frames, or start the engine with a higher limit.",
         )
-    return EngineFailed(
+    return NotTaken(
         f"{where} does not take the question{said or f' (status {reply.status})'}.",
         "Change the settings or the files, or start a new chat.",
     )

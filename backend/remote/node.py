@@ -93,8 +93,8 @@ class Node:
         spared = any(picture.key in kept for each in order.messages for picture in each.pictures)
         try:
             await self._ask(order, writing, dialect, served, kept)
-        except EngineError:
-            if not spared or writing.began:
+        except (faults.NotTaken, faults.Broken) as error:
+            if not spared or writing.began or isinstance(error, faults.Lost):
                 raise
             # It has forgotten a picture, perhaps: once more, with all of them.
             self._kept.clear()
@@ -156,7 +156,7 @@ class Node:
         now = asyncio.get_running_loop().time
         async for data in _events(response):
             if not writing.take(read_event(data)):
-                return
+                return  # which closes the connection; one read to its end is used again
             if writing.ended:
                 limit.reschedule(now() + self._patience.after_end_s)
             elif writing.began:

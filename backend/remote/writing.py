@@ -37,7 +37,7 @@ class Writing:
         self.stream.advance(Progress(Stage.WAITING))
 
     def take(self, event: Event) -> bool:
-        """One event; whether more may come. Raises `Told` for an answer that failed."""
+        """One event; whether what follows is wanted. Raises `Told` for an answer that failed."""
         if event.reason in FAILURES:
             raise Told(f"it ended with {event.reason!r}")
         if event.text:
@@ -50,7 +50,7 @@ class Writing:
         self._usage = event.usage or self._usage
         if self._sieve.ended:
             self.ended, self._end = True, End.EOS
-        return not (event.done or self._sieve.ended)
+        return not self._sieve.ended
 
     def finish(self) -> None:
         """The answer is whole."""

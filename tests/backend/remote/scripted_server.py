@@ -98,7 +98,7 @@ def models(owner: str = "vllm", model: str = "tiny", **more: object) -> dict[str
 class ScriptedServer:
     """The server. `models` answers every look; `scripts` answer questions in order, then `usual`.
 
-    `left` counts clients that went away before the end of an answer.
+    `left` counts clients that went away before the end of an answer, `met` connections.
     """
 
     models: Reply = field(default_factory=lambda: refusal(200, models()))
@@ -108,6 +108,7 @@ class ScriptedServer:
     looks: list[Asked] = field(default_factory=list)
     scripts: "deque[Reply]" = field(default_factory=deque)
     left: int = 0
+    met: int = 0
 
     def __post_init__(self) -> None:
         self._sockets: set[socket.socket] = set()
@@ -128,6 +129,7 @@ class ScriptedServer:
             def setup(self) -> None:
                 super().setup()
                 server._sockets.add(self.connection)
+                server.met += 1
 
             def do_GET(self) -> None:
                 server.looks.append(Asked(self.path, dict(self.headers)))

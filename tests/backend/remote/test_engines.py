@@ -13,6 +13,7 @@ from backend.conversation import Attachment, Conversation, End, Kind, Request, S
 from backend.engine import Stage, State
 from backend.errors import BadCheckpoint, BadSetting, EngineBusy, EngineFailed, TooLong
 from backend.media.stopping import Stopped, StopSign
+from backend.remote import faults
 from backend.remote.dialects import Software
 from backend.remote.engine import MOST_EXPECTING, MOST_OPEN, RemoteEngine
 from backend.remote.estimate import open_composer_of
@@ -21,12 +22,13 @@ from backend.remote.pictures import Picture, Pictures
 from backend.remote.recognise import Served, read_models
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL
-from tests.backend.remote.conftest import WAIT_S, Connect, Serve, ask, question, read_all
+from tests.backend.remote.conftest import HASTY, WAIT_S, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
     ANSWER,
     DONE,
     JSON,
     ROLE,
+    Cut,
     Reply,
     ScriptedServer,
     models,
@@ -136,6 +138,39 @@ def test_vllm_is_sent_a_picture_once_and_again_when_it_forgot(
     server.scripts.append(refusal(400, {"error": {"message": "no"}}))
     assert isinstance(read_all(engine.stream(talk))[1], EngineFailed)
     assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (refusal(429, "", Retry_After="90"), EngineBusy),
+        (refusal(401, ""), faults.NotAllowed),
+        (refusal(404, {"error": "no such model"}), faults.NoSuchModel),
+        (refusal(413, ""), faults.TooLarge),
+        (Reply((Cut(),)), faults.Lost),
+        (Reply((Event(),)), faults.Silent),
+    ],
+)
+def test_vllm_is_not_sent_a_picture_again_for_what_forgetting_does_not_explain(
+    reply: Reply, kind: type[Exception], server: ScriptedServer, connect: Connect, picture
+) -> None:
+    engine = connect(server.url, patience=HASTY)
+    talk = question("Look.", picture)
+    assert ask(engine, talk) == "An answer."
+    server.scripts.append(reply)
+    assert isinstance(read_all(engine.stream(talk))[1], kind)
+    assert len(server.asked) == 2
+
+
+def test_vllm_that_is_busy_keeps_its_pictures(server: ScriptedServer, engine, picture) -> None:
+    talk = question("Look.", picture)
+    ask(engine, talk)
+    server.scripts.append(refusal(429, "", Retry_After="0"))
+    assert ask(engine, talk) == "An answer."
+    assert len(server.asked) == 3
+    for asked in server.asked[1:]:
+        assert asked.body is not None
+        assert asked.body["messages"][1]["content"][0]["image_url"] is None
 
 
 def test_stop_texts_that_an_engine_cannot_take_are_cut_here(

@@ -153,6 +153,23 @@ def test_an_engine_that_never_closes_after_the_end_is_left(
     assert ask(engine) == "Yes."
 
 
+def test_a_connection_is_used_again_once_an_answer_has_ended(
+    server: ScriptedServer, connect: Connect
+) -> None:
+    engine = connect(server.url, patience=replace(FOREVER, watch_s=60))
+    for _ in range(5):
+        assert ask(engine) == "An answer."
+    assert server.met <= 2
+
+
+def test_a_connection_that_stays_open_after_done_is_left(
+    server: ScriptedServer, connect: Connect
+) -> None:
+    engine = connect(server.url, patience=FOREVER)
+    server.scripts.append(Reply((word("Yes.", "stop"), DONE, HANG)))
+    assert ask(engine) == "Yes."
+
+
 def test_an_answer_in_one_piece_is_an_answer(server: ScriptedServer, engine) -> None:
     server.scripts.append(transcript("llama.cpp", "whole"))
     assert ask(engine)
