@@ -73,14 +73,14 @@ class SwitchingEngine(Generic[Known_co]):
             if self._closed or (settings == self._settings and not failed):
                 return False
             engine = self._make(settings)
+            model = engine.status().model
+            # Before the old engine is left to the thread: its closing ends streams with no reason.
+            for stream in list(self._streams):
+                stream.close(ModelChanged(f"The model was changed to {model}.", "Ask again."))
+            self._streams.clear()
             self._leaving.append(self._engine)
             self._engine, self._settings, self._started = engine, settings, False
-            model = self._engine.status().model
-            ended = list(self._streams)
-            self._streams.clear()
             self._changed.notify_all()
-        for stream in ended:
-            stream.close(ModelChanged(f"The model was changed to {model}.", "Ask again."))
         return True
 
     def stream(self, request: Request) -> Stream:

@@ -38,6 +38,7 @@ class Inner(FakeEngine):
         self._workshop.happened.append(f"{self.now.model} is to close")
         assert self._workshop.may_close.wait(WAIT_S)
         super().close()
+        self._workshop.closing.set()
         self._workshop.loaded.discard(self)
         self._workshop.happened.append(f"{self.now.model} closed")
 
@@ -51,6 +52,7 @@ class Workshop:
         self.outcomes: dict[str, State] = {}
         self.loaded: set[Inner] = set()
         self.most_at_once = 0
+        self.closing = threading.Event()
         self.may_close = threading.Event()
         self.may_close.set()
 
@@ -244,3 +246,17 @@ def test_a_choice_that_cannot_be_made_changes_nothing(engine, workshop):
         engine.choose(LARGE)
     assert engine.settings == SMALL
     assert "".join(engine.stream(QUESTION)) == "An answer."
+
+
+def test_all_who_read_are_told_the_change_before_the_old_engine_closes(engine, workshop):
+    """Whose closing ends streams too, and says no reason."""
+    streams = []
+    for _ in range(2):
+        workshop.made[0].enqueue(["some ", 60.0])
+        streams.append(engine.stream(QUESTION))
+        assert streams[-1].take(WAIT_S) == "some "
+        streams[-1].call_on_close(lambda: workshop.closing.wait(0.3))
+    engine.choose(LARGE)
+    for stream in streams:
+        with pytest.raises(ModelChanged):
+            stream.take(WAIT_S)
