@@ -41,11 +41,21 @@ def fits(shape: Shape, settings: Settings, machine: Machine) -> bool:
 
 def plan_wanted(shape: Shape, settings: Settings, machine: Machine) -> Plan:
     """Where a checkpoint would go with the context, the precision and the split wanted."""
-    context = settings.context or min(CONTEXT, shape.context)
     strategy = Strategy(settings.strategy)
-    quantize = Quantization(settings.quantize) if settings.quantize else None
     on_gpus = machine.gpus and strategy is not Strategy.CPU
     memory = machine.cpu.free_bytes if machine.cpu and not on_gpus else None
+    quantize = quantization_wanted(settings)
     dtype = choose_dtype(shape, quantize, memory) if settings.dtype == AUTO else settings.dtype
-    demand = Demand(shape, Precision(Dtype(dtype), quantize), context)
+    demand = demand_of(settings, shape, Dtype(dtype))
     return plan_devices(demand, machine, strategy, settings.offload)
+
+
+def demand_of(settings: Settings, shape: Shape, dtype: Dtype) -> Demand:
+    """What a checkpoint needs room for, computed in `dtype` and else as wanted."""
+    context = settings.context or min(CONTEXT, shape.context)
+    return Demand(shape, Precision(dtype, quantization_wanted(settings)), context)
+
+
+def quantization_wanted(settings: Settings) -> Quantization | None:
+    """How matrices are to be stored; `None` as they are."""
+    return Quantization(settings.quantize) if settings.quantize else None

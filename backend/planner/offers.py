@@ -3,9 +3,8 @@
 What each needs comes from shapes alone; whether its files are here, from the hub's cache.
 """
 
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from backend.checkpoint.find import find_checkpoint, name_of, repository_of
@@ -41,19 +40,13 @@ class Offers:
     ) -> None:
         self._settings = settings
         self._here = here
-        self._looking = Future[Machine]()
         # A driver that sleeps takes seconds to answer, and nobody may open the list at all.
-        threading.Thread(target=self._look, args=(look,), daemon=True).start()
+        # What goes wrong is told to whoever does.
+        self._looking = ThreadPoolExecutor(1, "looking-around").submit(look)
 
     @property
     def _machine(self) -> Machine:
         return self._looking.result()
-
-    def _look(self, look: Callable[[], Machine]) -> None:
-        try:
-            self._looking.set_result(look())
-        except EngineError as error:  # told to whoever opens the list
-            self._looking.set_exception(error)
 
     def list(self, quantize: str | None) -> Menu:
         """Every model in a precision."""
@@ -149,5 +142,5 @@ def say_why(plan: Plan) -> str:
 
 def lighter_than(quantize: Quantization | None) -> Iterable[Quantization]:
     """Precisions that take less room, the more exact first."""
-    order = (None, *Quantization)
-    return [one for one in order[order.index(quantize) + 1 :] if one is not None]
+    kinds = tuple(Quantization)
+    return kinds if quantize is None else kinds[kinds.index(quantize) + 1 :]

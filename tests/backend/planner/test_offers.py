@@ -107,3 +107,11 @@ def test_a_repository_never_seen_is_offered_without_a_size(
     (first, *_) = menu(Settings(model="someone/their-model")).values()
     assert (first.name, first.needs, first.comes) == ("their-model", "", "size not known")
     assert first.fits
+
+
+def test_whatever_fails_in_looking_is_told_to_whoever_opens_the_list() -> None:
+    def look() -> Machine:
+        raise ValueError("an odd driver")
+
+    with pytest.raises(ValueError, match="an odd driver"):
+        Offers(GIVEN, look).list(None)
