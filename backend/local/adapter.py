@@ -70,12 +70,6 @@ class Adapter:
     changes: Mapping[str, Change]  # of modules
     whole: Mapping[str, torch.Tensor] = field(default_factory=dict)  # parameters it replaces
 
-    @property
-    def bytes(self) -> int:
-        """Of the changes, if they stay beside the matrices."""
-        halves = [half for one in self.changes.values() for half in (one.down, one.up)]
-        return sum(half.numel() * half.element_size() for half in halves)
-
 
 def read_adapter(folder: Path, shape: Shape) -> Adapter:
     """The adapter in `folder`, made for a checkpoint of this shape.

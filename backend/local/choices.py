@@ -15,7 +15,8 @@ from backend.local.preparation import Prepared
 from backend.local.quantization import require_quantizer
 from backend.planner import costs
 from backend.planner.advice import refuse_if_too_big
-from backend.planner.costs import CONTEXT, Demand, Dtype, Precision, Quantization
+from backend.planner.choose import demand_of, quantization_wanted
+from backend.planner.costs import Dtype, Quantization
 from backend.planner.devices import CPU, Device, Machine
 from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import Shape
@@ -62,15 +63,14 @@ def decide(settings: Settings, shape: Shape, machine: Machine) -> Choices:
     for a choice that cannot work here.
     """
     strategy = Strategy(settings.strategy)
-    quantize = Quantization(settings.quantize) if settings.quantize else None
+    quantize = quantization_wanted(settings)
     usable = _usable(machine, strategy)
     worker = usable.workers[0]
     if quantize:
         require_quantizer(quantize, shape.text, worker, settings.offload)
     dtype = choose_dtype(settings.dtype, shape, quantize, worker)
     attention = choose_attention(settings.attention, usable.workers, dtype)
-    context = settings.context or min(CONTEXT, shape.context)
-    demand = Demand(shape, Precision(dtype, quantize), context)
+    demand = demand_of(settings, shape, dtype)
     plan = plan_devices(demand, usable, strategy, settings.offload)
     refuse_if_too_big(plan)
     return Choices(plan, attention)

@@ -31,9 +31,9 @@ from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
 from backend.local.quantization import configure
-from backend.local.rows import places_of, rows_fit
+from backend.local.rows import rows_fit
 from backend.local.stages import Report, Share, Stages
-from backend.local.together.size import fit
+from backend.local.together.size import fit, places_on
 from backend.local.unmerged import is_unmerged, read_own_adapter
 from backend.local.warming import warm_up
 from backend.planner.configs import read_shape
@@ -60,20 +60,10 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     facts = composer.facts
     shape = read_shape(facts.folder, facts.name)
     choices = decide(settings, shape, find_machine())
-    chosen = [read_adapter(Path(settings.adapter).expanduser(), shape)] if settings.adapter else []
     stages = Stages(report)
-    folder = find_checkpoint(settings.model, settings.revision, follow=stages.follow)
     if choices.on_processor:
         spare_a_core()
-    network = load_network(
-        folder,
-        facts.layout,
-        composer.tokens,
-        choices.placement,
-        lambda share: stages.place(PLACED * share),
-    )
-    for adapter in (*_own_adapters(folder, shape), *chosen):
-        apply_adapter(network, adapter)
+    network = load_adapted(settings, composer, shape, choices.placement, stages, PLACED)
     model = LocalModel(
         network,
         facts,
@@ -83,10 +73,37 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     )
     model.open_batching(settings.batching, fit(choices.plan, facts.context_length, free_on))
     if settings.side_by_side and settings.batching == AUTO and choices.is_spread:
-        model.open_rows(places_of(choices.plan), partial(rows_fit, choices.plan, free_on))
+        places = places_on(choices.plan.machine.workers[0].name)
+        model.open_rows(places, partial(rows_fit, choices.plan, free_on))
     warm_up(model, facts, composer.tokens)
     stages.place(1.0)
     return model
+
+
+def load_adapted(
+    settings: Settings,
+    composer: Composer,
+    shape: Shape,
+    placement: Placement,
+    stages: Stages,
+    share: float = 1.0,
+) -> InternVLForConditionalGeneration:
+    """The network of a checkpoint with its adapters, its own and the chosen one.
+
+    `share` is how much of the loading is done then. Raises as `load_checkpoint` does.
+    """
+    chosen = [read_adapter(Path(settings.adapter).expanduser(), shape)] if settings.adapter else []
+    folder = find_checkpoint(settings.model, settings.revision, follow=stages.follow)
+    network = load_network(
+        folder,
+        composer.facts.layout,
+        composer.tokens,
+        placement,
+        lambda placed: stages.place(share * placed),
+    )
+    for adapter in (*_own_adapters(folder, shape), *chosen):
+        apply_adapter(network, adapter)
+    return network
 
 
 def load_network(

@@ -1,7 +1,7 @@
 """The model: pixels and ids in, an answer out. Drives transformers' own InternVL.
 
-Used by the worker's thread alone, one request at a time. It knows neither sessions nor queues,
-and files only as tiles.
+Used by the worker's thread alone: one `answer` at a time, and in `batching` what answers several.
+It knows neither sessions nor queues, and files only as tiles.
 """
 
 import gc
@@ -21,7 +21,7 @@ from backend.checkpoint.tokenizer import Tokens
 from backend.conversation import End
 from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable
-from backend.local.devices import describe
+from backend.local.devices import describe, give_back
 from backend.local.faults import is_out_of_memory
 from backend.local.loaded import exact, places_of, precision_of
 from backend.local.memory.ahead import Interest
@@ -42,7 +42,7 @@ from backend.stream import AnswerStream
 
 KEPT_BYTES = 1 << 30
 TILES_AHEAD = 4  # at once, so that a question waits for few that nobody asked about yet
-FEATURES_SHARE = 4  # a tile's features take 1/28 of its keys and values (8B)
+FEATURES_SHARE = 4  # a tile's features take 1/8 of its keys and values (8B)
 
 
 class LocalModel:
@@ -114,13 +114,15 @@ class LocalModel:
 
         Raises `BadSetting`, with the reason, when it is insisted on and cannot be.
         """
-        loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
-        self.batching = open_batching(wanted, loaded, size)
+        self.batching = open_batching(wanted, self._loaded, size)
 
     def open_rows(self, places: int, fits: Fits) -> None:
         """Answer those who wait together side by side from now on; see `backend.local.rows`."""
-        loaded = Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
-        self.batching = Batching(Rows(loaded, places, fits))
+        self.batching = Batching(Rows(self._loaded, places, fits))
+
+    @property
+    def _loaded(self) -> Loaded:
+        return Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
 
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         """Encode tiles that will be asked about, a few at each step, while there is interest."""
@@ -131,15 +133,21 @@ class LocalModel:
                 more = next(steps, True) is None
             yield
 
-    def recover(self) -> None:
-        """Free what a failed request left on the device; raises if the device works no more."""
+    def recover(self, short: bool) -> None:
+        """Free what a failed request left on the device, and what is kept if memory was `short`.
+
+        Raises if the device works no more.
+        """
+        if short:  # nobody knows how much room is wanting
+            self.forget()
         gc.collect()
-        device = self._device
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif device.type == "mps":
-            torch.mps.empty_cache()
-        torch.ones(1, device=device).add_(1).item()
+        give_back()
+        torch.ones(1, device=self._device).add_(1).item()
+
+    def forget(self) -> None:
+        """Keep nothing of what was computed for earlier questions."""
+        self.caches.clear()
+        self.features.clear()
 
     def _generate(
         self, prepared: Prepared, stream: AnswerStream, between: Callable[[], None]
@@ -152,10 +160,9 @@ class LocalModel:
         try:
             self._write(prepared, start, reading, streamer)
         except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):  # nobody knows how much room is wanting
+            if is_out_of_memory(error):  # to copy what is kept of it would take more
                 start.cache.layers.clear()
-                self.caches.clear()
-                self.features.clear()
+                self.forget()
             raise
         finally:
             self.caches.keep(reading.followed_by(streamer.taken), start.cache)

@@ -7,21 +7,22 @@ the model's thread alone; how many fit is the planner's arithmetic.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.conversation import End, Request
 from backend.errors import EngineFailed
 from backend.local.preparation import Prepared
+from backend.local.stopping import Stopped
 from backend.local.together.batch import Loaded
-from backend.local.together.size import PLACES, PLACES_ON_GPU
-from backend.local.together.writing import Ended, Writing
+from backend.local.together.writing import Writing
 from backend.local.waiting import Manner
-from backend.planner.devices import CPU
+from backend.local.worker import Ended
 from backend.planner.plan import Plan
 from backend.planner.turn import turn_bytes
 from backend.stream import AnswerStream
@@ -48,7 +49,7 @@ class _Pass:
     rows: list[_Row]
     mask: torch.Tensor  # [rows, tokens], 0 where a shorter prompt is padded
     latest: torch.Tensor  # [rows, 1], the last token of each
-    cache: Any = field(default_factory=DynamicCache)
+    cache: Any  # a `DynamicCache`
 
 
 class Rows:
@@ -68,6 +69,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self._gathered) + (len(self._pass.rows) if self._pass else 0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody reads the pass any more; looked at before each layer."""
+        return self._pass is not None and all(row.writing.stream.closed for row in self._pass.rows)
 
     def judge(self, prepared: Prepared, request: Request) -> Manner:
         """Greedy requests without a penalty, until a pass has begun and while there is room."""
@@ -105,10 +111,12 @@ class Rows:
         came, self._came = self._came, False
         if not came:
             try:
-                with self._loaded.stopped_by(None), torch.inference_mode():
+                with self._loaded.stopped_by(self), torch.inference_mode():
                     self._go_on()
+            except Stopped:
+                self._end_all(End.STOPPED)
             except Exception as error:  # ends those who took part, not those who come
-                self._fail(error)
+                self._end_all(error)
         ended, self._ended = self._ended, []
         return ended
 
@@ -123,13 +131,10 @@ class Rows:
 
     def _begin(self, rows: list[_Row]) -> _Pass:
         """Prompts side by side, the shorter ones padded on the left."""
-        length = max(len(row.prepared.prompt.ids) for row in rows)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(rows):
-            prompt = torch.tensor(row.prepared.prompt.ids)
-            ids[number, length - len(prompt) :] = prompt
-            mask[number, length - len(prompt) :] = 1
+        prompts = [torch.tensor(row.prepared.prompt.ids) for row in rows]
+        ids = pad_sequence(prompts, batch_first=True, padding_side="left")
+        ones = [torch.ones_like(prompt) for prompt in prompts]
+        mask = pad_sequence(ones, batch_first=True, padding_side="left")
         config = self._loaded.network.config.get_text_config(decoder=True)
         cache = DynamicCache(config=config)
         return _Pass(rows, mask.to(self._device), ids.to(self._device), cache)
@@ -141,13 +146,14 @@ class Rows:
         left = [n for n, row in enumerate(now.rows) if row.ended is None]
         if len(left) == len(now.rows):
             return
+        # Before anything that can fail, so that nobody's end is told twice.
         self._ended += [row.ended for row in now.rows if row.ended is not None]
+        now.rows = [now.rows[number] for number in left]
         kept = torch.tensor(left, dtype=torch.long, device=self._device)
         if left and now.cache.get_seq_length():
             for layer in now.cache.layers:
                 layer.batch_select_indices(kept.to(layer.keys.device))
         now.mask, now.latest = now.mask[kept], now.latest[kept]
-        now.rows = [now.rows[number] for number in left]
 
     def _forward(self, now: _Pass) -> list[int]:
         """The likeliest next token of each row."""
@@ -170,7 +176,8 @@ class Rows:
         ).logits
         now.latest = logits[:, -1].argmax(-1, keepdim=True)
         now.mask = torch.cat([now.mask, torch.ones_like(now.mask[:, :1])], dim=1)
-        return [int(token) for token in now.latest[:, 0]]
+        tokens: list[int] = now.latest[:, 0].tolist()
+        return tokens
 
     def _give(self, now: _Pass, tokens: Sequence[int]) -> None:
         for row, token in zip(now.rows, tokens, strict=True):
@@ -182,9 +189,10 @@ class Rows:
         if not now.rows:
             self._pass = None
 
-    def _fail(self, error: Exception) -> None:
-        rows = (*self._gathered, *(self._pass.rows if self._pass else ()))
-        self._ended += [row.writing.fail(error) for row in rows]
+    def _end_all(self, why: End | Exception) -> None:
+        for row in (*self._gathered, *(self._pass.rows if self._pass else ())):
+            ended = row.writing.end(why) if isinstance(why, End) else row.writing.fail(why)
+            self._ended.append(ended)
         self._gathered, self._pass = [], None
 
     def _require_places(self, prepared: Prepared, features: torch.Tensor | None) -> None:
@@ -196,11 +204,6 @@ class Rows:
                 f"The prompt has {places} places for {given} tokens of pictures.",
                 "The checkpoint's files do not go together: download it again.",
             )
-
-
-def places_of(plan: Plan) -> int:
-    """Rows at once at most, on the devices of a plan."""
-    return PLACES if plan.machine.workers[0].name == CPU else PLACES_ON_GPU
 
 
 def rows_fit(plan: Plan, free_on: Callable[[str], int], rows: int, longest: Prepared) -> bool:

@@ -1,6 +1,5 @@
 """How a closed stream ends work on the model: a private exception, raised between layers."""
 
-
 from typing import Protocol
 
 

@@ -51,7 +51,7 @@ class Ticket:
     alone: bool = field(init=False)  # whether it is, or surely will be, served in that manner
 
     def __post_init__(self) -> None:
-        self.alone = bool(must_be_alone(self.stream.request.sampling))
+        self.alone = must_be_alone(self.stream.request.sampling)
 
     @property
     def session(self) -> str:

@@ -2,18 +2,22 @@
 
 What a first pass costs (kernels and their workspaces are chosen, memory is fetched, a batch
 allocates its pages) is spent while the model is still loading. It goes through the real path,
-pictures and text, alone and in the batch, and leaves nothing behind.
+pictures and text, alone and in the batch. Of it the model keeps nothing; what stays in a batch's
+pages, as of any question, yields to whoever needs the room.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokenizer import Tokens
 from backend.conversation import Conversation, Request, Sampling, Turn
-from backend.errors import OutOfMemory
+from backend.errors import EngineError, OutOfMemory
 from backend.local.faults import is_out_of_memory, record
 from backend.local.model import LocalModel
 from backend.local.preparation import Cut, Prepared
+from backend.local.worker import Ended
 from backend.prompt.budget import Budget
 from backend.prompt.compose import Prompt
 from backend.prompt.template import CONTEXT, IMAGE_END, IMAGE_START
@@ -35,15 +39,21 @@ def warm_up(model: LocalModel, facts: Facts, tokens: Tokens) -> None:
         if batch is not None:
             batch.join(prepared, _stream())
             while len(batch):
-                batch.step()
+                _require_answers(batch.step())
     except (OutOfMemory, MemoryError, RuntimeError) as error:
         if not (isinstance(error, OutOfMemory) or is_out_of_memory(error)):
             raise
         record("the model could not be warmed up")
-        model.recover()
+        model.recover(short=True)
     finally:
-        model.caches.clear()
-        model.features.clear()
+        model.forget()
+
+
+def _require_answers(ended: Sequence[Ended]) -> None:
+    """Raise what a batch tells instead of raising it."""
+    for one in ended:
+        if isinstance(one.outcome, EngineError):
+            raise one.outcome
 
 
 def make_question(facts: Facts, tokens: Tokens) -> Prepared:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from backend.conversation import End, Request
-from backend.errors import EngineError, EngineFailed
-from backend.local.faults import explain_answering, record
+from backend.errors import EngineError, EngineFailed, OutOfMemory
+from backend.local.faults import explain_answering, is_out_of_memory, record
 from backend.local.memory.ahead import Ahead, Encoding, Interest
 from backend.local.preparation import Cut, Prepared
 from backend.local.stopping import Stopped
@@ -21,18 +21,12 @@ from backend.local.waiting import Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
 
 
-class Ended(Protocol):
+@dataclass(frozen=True, slots=True)
+class Ended:
     """An answer of a batch that is over, and how."""
 
-    @property
-    def stream(self) -> AnswerStream:
-        """Where it was written."""
-        ...
-
-    @property
-    def outcome(self) -> End | EngineError:
-        """Why it is over."""
-        ...
+    stream: AnswerStream
+    outcome: End | EngineError
 
 
 class Together(Protocol):
@@ -63,7 +57,7 @@ class Batching:
 
     batch: Together | None = None
     reason: str = ""
-    always: bool = False  # else whoever is alone is answered alone, which is quicker for one
+    always: bool = False  # else who is alone is answered alone, quicker in `benchmarks people`
 
     @property
     def at_once(self) -> int:
@@ -102,8 +96,11 @@ class Model(Protocol):
         """Encode tiles that will be asked about, one batch a step, while there is interest."""
         ...
 
-    def recover(self) -> None:
-        """Free what a failed request left behind; raises if the device works no more."""
+    def recover(self, short: bool) -> None:
+        """Free what a failed request left behind, and what is kept if memory was `short`.
+
+        Raises if the device works no more.
+        """
         ...
 
 
@@ -120,7 +117,15 @@ class Worker:
         line.serve(model.batching.at_once)
 
     def run(self) -> EngineError | None:
-        """Serve until the line is shut (`None`) or the device works no more (the reason)."""
+        """Serve until the line is shut (`None`) or nobody can be served any more (the reason)."""
+        try:
+            self._run()
+        except Exception:  # outside any answer: else every stream would wait for ever
+            number = record("the worker failed")
+            self._broken = EngineFailed(f"The engine stopped (error {number}).", "Restart the app.")
+        return self._broken
+
+    def _run(self) -> None:
         while not self._line.is_shut and self._broken is None:
             ticket = self._line.take(self._judge, not self._joined, self._may_look_ahead)
             if ticket is not None:
@@ -128,7 +133,6 @@ class Worker:
             elif not self._joined:
                 self._look_ahead()
             self._step()
-        return self._broken
 
     def _may_look_ahead(self) -> bool:
         return not self._encoding.idle
@@ -139,9 +143,9 @@ class Worker:
             self._encoding.step()
         except Stopped:
             return
-        except Exception:  # a hint costs nobody anything; whoever asks about the file is told
+        except Exception as error:  # a hint costs nobody anything; whoever asks is told
             record("a file could not be encoded ahead")
-            self._recover()
+            self._recover(is_out_of_memory(error))
 
     def _judge(self, ticket: Ticket) -> Manner:
         if self._batch is None or ticket.prepared is None:
@@ -159,6 +163,7 @@ class Worker:
         # Here the exception and the tensors in its frames are gone, so memory can be freed.
         if outcome is not None:
             self._finish(ticket, outcome)
+            self._recover_from(outcome)
 
     def _attempt(self, ticket: Ticket, prepared: Prepared) -> End | EngineError | None:
         """How an answer ended; `None` while it goes on in the batch."""
@@ -188,20 +193,26 @@ class Worker:
     def _step(self) -> None:
         if self._batch is None or not self._joined:
             return
-        for ended in self._batch.step():
-            self._finish(self._joined.pop(ended.stream), ended.outcome)
+        ended = self._batch.step()
+        for one in ended:
+            self._finish(self._joined.pop(one.stream), one.outcome)
+        self._recover_from(*(one.outcome for one in ended))
 
     def _finish(self, ticket: Ticket, outcome: End | EngineError) -> None:
         if isinstance(outcome, End):
             ticket.stream.finish(outcome)
         else:
             ticket.stream.finish(error=outcome)
-            self._recover()
         self._line.done(ticket)
 
-    def _recover(self) -> None:
+    def _recover_from(self, *outcomes: End | EngineError) -> None:
+        """Once after all that ended together: one broken step ends everybody in it."""
+        if any(isinstance(one, EngineError) for one in outcomes):
+            self._recover(any(isinstance(one, OutOfMemory) for one in outcomes))
+
+    def _recover(self, short: bool) -> None:
         try:
-            self._model.recover()
+            self._model.recover(short)
         except Exception:  # a device that failed for good, as after a CUDA assertion
             number = record("the device works no more")
             self._broken = EngineFailed(

@@ -29,9 +29,10 @@ from backend.local.engine import LocalEngine
 from backend.local.faults import explain_answering, record
 from backend.local.memory.ahead import Interest
 from backend.local.preparation import Cut, Prepared
-from backend.local.stages import Report
+from backend.local.stages import Report, Stages
 from backend.local.stopping import Stopped
 from backend.local.worker import Batching
+from backend.planner.configs import read_shape
 from backend.prompt.compose import Composer
 from backend.settings import AUTO, ON, Settings
 from backend.stream import AnswerStream
@@ -178,7 +179,7 @@ class ZeroModel:
         """No GPU is lent for what nobody asked yet."""
         return iter(())
 
-    def recover(self) -> None:
+    def recover(self, short: bool) -> None:
         """There is nothing to free: what failed was in a fork."""
 
 
@@ -192,6 +193,7 @@ class ZeroEngine(LocalEngine):
 
     def stream(self, request: Request) -> AnswerStream:
         """As the local engine, remembering on whose behalf."""
+        self._contexts.pop(request.session, None)  # the latest come last
         self._contexts[request.session] = copy_context()
         while len(self._contexts) > MOST_SESSIONS:
             self._contexts.popitem(last=False)
@@ -200,12 +202,16 @@ class ZeroEngine(LocalEngine):
     def _load_on_processor(
         self, settings: Settings, composer: Composer, report: Report
     ) -> ZeroModel:
-        from backend.local.resident import load_on_processor
+        from backend.local.choices import decide
+        from backend.local.devices import find_machine
+        from backend.local.load import load_adapted
+        from backend.local.loaded import precision_of
 
-        network = load_on_processor(settings, composer, report)
+        shape = read_shape(composer.facts.folder, composer.facts.name)
+        placement = decide(settings, shape, find_machine()).placement
+        network = load_adapted(settings, composer, shape, placement, Stages(report))
         self._lent.take(network, composer)
-        precision = str(network.dtype).removeprefix("torch.")
-        return ZeroModel(self._lent, precision, self._context_of)
+        return ZeroModel(self._lent, precision_of(network), self._context_of)
 
     def _context_of(self, request: Request) -> Context:
         """A copy, since a context can be entered once at a time."""

@@ -53,9 +53,8 @@ class Ahead:
             while len(self._hints) > MOST_SESSIONS:
                 self._hints.popitem(last=False)
             wanted = dict.fromkeys(file for hinted in self._hints.values() for file in hinted)
-            known, self._work = self._work, OrderedDict()
-            for file in wanted:
-                self._work[file] = known.get(file) or _Work()
+            # In one go: `wants` looks without the lock.
+            self._work = OrderedDict((file, self._work.get(file) or _Work()) for file in wanted)
             self._changed.notify_all()
 
     @property

@@ -70,11 +70,6 @@ class Features:
         """Encode what is missing of these cuts, so many tiles with each step of the iterator."""
         yield from self._fill(cuts, self._look_up(cuts), at_once)
 
-    def holds(self, cut: Cut) -> bool:
-        """Whether nothing of this cut would have to be encoded."""
-        seen = self._seen.get(cut.key)
-        return seen is not None and not seen.left
-
     def clear(self) -> None:
         """Forget everything."""
         self._seen.clear()

@@ -11,17 +11,14 @@ ATTENTIONS = ("sdpa", "flash_attention_2", "flash_attention_3")
 DEVICES = ("cpu", "cuda")
 
 
-def must_be_alone(sampling: Sampling) -> str:
-    """Why a request cannot share a step with others; "" if it can.
+def must_be_alone(sampling: Sampling) -> bool:
+    """Whether a request cannot share a step with others.
 
     A seed promises the same answer again, and with others about rounding differs; continuous
     batching knows no repetition penalty.
     """
-    if sampling.repetition_penalty != 1:
-        return "it has a repetition penalty"
-    if sampling.seed is not None and sampling.temperature > 0:
-        return "it has a seed"
-    return ""
+    seeded = sampling.seed is not None and sampling.temperature > 0
+    return seeded or sampling.repetition_penalty != 1
 
 
 def why_one_at_a_time(
@@ -35,7 +32,7 @@ def why_one_at_a_time(
         return "the model is spread over several devices"
     (device,) = set(devices)
     if device.split(":")[0] not in DEVICES:
-        return f"on {device} it would be slower"
+        return f"on {device} it was not tried"
     if quantised:
         return "quantised weights round differently for several"
     if attention not in ATTENTIONS:

@@ -6,7 +6,7 @@ read and write, so that nobody has to make way later. What happens to one is tol
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -21,16 +21,18 @@ from backend.errors import EngineFailed
 from backend.local.decoding import ByteTable
 from backend.local.memory.features import Features
 from backend.local.preparation import Cut, Prepared
+from backend.local.stopping import Closable
 from backend.local.together.ability import must_be_alone
 from backend.local.together.packed import PackedNetwork
 from backend.local.together.pictures import PictureRows
 from backend.local.together.size import Size
 from backend.local.together.steps import Job, Steps, Taken
-from backend.local.together.writing import Ended, Writing
+from backend.local.together.writing import Writing
 from backend.local.waiting import Manner
+from backend.local.worker import Ended
 from backend.stream import AnswerStream
 
-StoppedBy = Callable[[AnswerStream | None], AbstractContextManager[None]]
+StoppedBy = Callable[[Closable | None], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Batch:
         """
         budget = prepared.prompt.budget
         stream.begin(budget.total, budget.visual)
-        with torch.inference_mode():
+        name = str(next(self._names))
+        with torch.inference_mode(), ExitStack() as undo:
             seen = self._see(prepared.cuts, stream)
             if not self._can_number(prepared):
                 self._forget()
@@ -96,12 +99,14 @@ class Batch:
             writing = Writing(prepared, stream, self._facts, self._table)
             ids = self._spell(prepared)
             self._rows.pin(_keys(prepared))
+            undo.callback(self._rows.unpin, _keys(prepared))
+            undo.callback(self._steps.remove, name)
             for key, features in seen.items():
                 self._rows.put(key, features)
-        name = str(next(self._names))
+            sampling = stream.request.sampling
+            self._steps.add(Job(name, ids, prepared.room, self._facts.eos_token_ids, sampling))
+            undo.pop_all()
         self._running[name] = writing
-        sampling = stream.request.sampling
-        self._steps.add(Job(name, ids, prepared.room, self._facts.eos_token_ids, sampling))
 
     def step(self) -> list[Ended]:
         """Take everybody one step further; tells who is through, since the last call."""
@@ -175,7 +180,8 @@ class Batch:
             )
         if pictures:
             ids[places] = np.concatenate(pictures)
-        return [int(token) for token in ids]
+        tokens: list[int] = ids.tolist()
+        return tokens
 
 
 def _keys(prepared: Prepared) -> set[bytes]:

@@ -1,11 +1,11 @@
 """Deciding whether a loaded model answers several requests at once, and making its batch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from transformers import InternVLForConditionalGeneration
 
 from backend.errors import BadSetting
+from backend.local.loaded import places_of
 from backend.local.quantization import quantization_of
 from backend.local.together.ability import why_one_at_a_time
 from backend.local.together.batch import Batch, Loaded
@@ -37,9 +37,8 @@ def open_batching(wanted: str, loaded: Loaded, size: Size) -> Batching:
 def why_not(network: InternVLForConditionalGeneration, size: Size, usual: int) -> str:
     """Why a model cannot answer several requests of the usual length at once; "" if it can."""
     config: Any = network.config.get_text_config(decoder=True)
-    placed: Mapping[str, object] = getattr(network, "hf_device_map", None) or {"": network.device}
     reason = why_one_at_a_time(
-        {f"cuda:{place}" if isinstance(place, int) else str(place) for place in placed.values()},
+        {f"cuda:{at}" if isinstance(at, int) else str(at) for at in places_of(network)},
         str(config._attn_implementation),
         quantization_of(network) is not None,
         getattr(config, "layer_types", None) or ["full_attention"],

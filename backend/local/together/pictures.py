@@ -58,12 +58,15 @@ class PictureRows:
     def put(self, key: bytes, features: torch.Tensor) -> None:
         """Take the features [tiles, tokens, width] of a content whose ids were asked for."""
         self._make_room(len(features))
-        rows = [self._free.pop() for _ in range(len(features))]
-        self._rows[key] = rows
+        left = len(self._free) - len(features)
+        rows = self._free[left:]
         where = torch.tensor(rows, device=self._bank.device)
         self._bank.index_copy_(0, where, features.to(self._bank))
         numbers = self._numbers[key]
         self._row_of_tile[numbers.start : numbers.stop] = where
+        # Last, so that no content has rows that nothing was copied into.
+        self._rows[key] = rows
+        del self._free[left:]
 
     def pin(self, keys: Iterable[bytes]) -> None:
         """Keep these contents until they are unpinned as often."""

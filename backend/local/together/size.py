@@ -31,6 +31,11 @@ class Size:
         return self.pages * self.page
 
 
+def places_on(name: str) -> int:
+    """Requests at once at most, by the name of the device that computes."""
+    return PLACES if name == CPU else PLACES_ON_GPU
+
+
 def bytes_per_token(plan: Plan) -> int:
     """Keys and values of one token, and the features that it may stand for."""
     shape, element = plan.demand.shape, plan.demand.precision.element
@@ -45,7 +50,7 @@ def fit(plan: Plan, context: int, free_on: Callable[[str], int]) -> Size:
     """
     used = set(plan.device_map.values())
     name = next(iter(used))
-    places = PLACES if name == CPU else PLACES_ON_GPU
+    places = places_on(name)
     needs = turn_bytes(plan, plan.demand.context - 1, 1, plan.demand.tiles)
     if len(used) > 1 or name not in needs:
         return Size(places, 0)

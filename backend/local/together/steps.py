@@ -73,9 +73,6 @@ class Steps:
         self._begun: set[str] = set()
         self._pages: dict[str, int] = {}  # that each request may come to fill
 
-    def __len__(self) -> int:
-        return len(self._pages)
-
     @property
     def promised(self) -> int:
         """Pages that the requests at hand may come to fill."""
@@ -146,7 +143,8 @@ class Steps:
             cache.pool.try_to_free_sectors()
 
     def _begin(self) -> Any:
-        with torch.random.fork_rng():  # it seeds everybody's generator
+        used = [self._like.device] if self._like.is_cuda else []
+        with torch.random.fork_rng(used):  # it seeds everybody's generator
             return make_processor(self._config, self._like, self._size)
 
 

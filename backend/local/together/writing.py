@@ -3,27 +3,17 @@
 Whoever drives the network for several requests keeps one of these for each. It knows no network.
 """
 
-from dataclasses import dataclass
-
 import torch
 
 from backend.checkpoint.facts import Facts
 from backend.conversation import End
-from backend.errors import EngineError
 from backend.local.decoding import ByteTable
 from backend.local.faults import explain_answering
 from backend.local.preparation import Prepared
 from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
+from backend.local.worker import Ended
 from backend.stream import AnswerStream
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An answer that is over, and how."""
-
-    stream: AnswerStream
-    outcome: End | EngineError
 
 
 class Writing:

@@ -1,6 +1,7 @@
 """Stand-ins for the slow or scarce parts around the engine: a scripted model and instant files."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ from backend.checkpoint.facts import read_facts
 from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.checkpoint.tokenizer import read_tokens
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
+from backend.errors import EngineError
 from backend.local.engine import LocalEngine
 from backend.local.memory.ahead import Interest
 from backend.local.preparation import Cut, Prepared
 from backend.local.stopping import Stopped
-from backend.local.worker import Batching
+from backend.local.waiting import Manner
+from backend.local.worker import Batching, Ended
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -43,6 +46,7 @@ class ScriptedModel:
         self.at_once = 0
         self.most_at_once = 0
         self.recovered = 0
+        self.was_short = False
         self.seen_ahead: list[bytes] = []
         self.threads: set[str] = set()
         self.fail: Callable[[int | None], None] = lambda written: None
@@ -69,8 +73,9 @@ class ScriptedModel:
                 self.seen_ahead.append(cut.key)
                 yield
 
-    def recover(self) -> None:
+    def recover(self, short: bool) -> None:
         self.recovered += 1
+        self.was_short = short
 
     def _count(self, change: int) -> None:
         with self._counting:
@@ -90,6 +95,38 @@ class ScriptedModel:
             stream.write(character, [number])
         self.answered.append(question)
         return End.EOS
+
+
+class HeldBatch:
+    """Lets requests in and answers them once its gate is open; `fail` may raise in a step."""
+
+    places = 2
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.steps = 0
+        self.fail: Callable[[], None] = lambda: None
+        self.outcome: End | EngineError = End.EOS
+        self._running: list[AnswerStream] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def judge(self, prepared: Prepared, request: Request) -> Manner:
+        return Manner.TOGETHER
+
+    def join(self, prepared: Prepared, stream: AnswerStream) -> None:
+        self._running.append(stream)
+
+    def step(self) -> list[Ended]:
+        self.steps += 1
+        time.sleep(0.001)
+        if not self.gate.is_set():
+            return []
+        self.fail()
+        ended = [Ended(stream, self.outcome) for stream in self._running]
+        self._running.clear()
+        return ended
 
 
 class InstantMedia:

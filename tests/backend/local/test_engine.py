@@ -22,10 +22,12 @@ from backend.errors import (
     TooLong,
 )
 from backend.local.engine import PREPARING_THREADS, LocalEngine
+from backend.local.worker import Batching
 from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.local.stand_ins import (
     WAIT_S,
+    HeldBatch,
     InstantMedia,
     ScriptedModel,
     ask,
@@ -204,7 +206,7 @@ def test_memory_is_freed_when_no_traceback_holds_it_any_more(
 
     at_recovery: list[set[str]] = []
     model.fail = evil
-    model.recover = lambda: at_recovery.append(set(alive))  # type: ignore[method-assign]
+    model.recover = lambda short: at_recovery.append(set(alive))  # type: ignore[method-assign]
     with pytest.raises(EngineFailed):
         read(engine.stream(ask("look")))
     wait_until(lambda: bool(at_recovery))
@@ -219,7 +221,7 @@ def test_a_dead_device_is_told_to_all(model: ScriptedModel) -> None:
     engine = scripted_engine(model)
     model.gate.clear()
     model.fail = evil
-    model.recover = lambda: evil(None)  # type: ignore[method-assign]
+    model.recover = lambda short: evil(None)  # type: ignore[method-assign]
     streams = [engine.stream(ask(word)) for word in ("a", "b")]
     wait_until(lambda: streams[1].progress.stage is Stage.WAITING)
     model.gate.set()
@@ -230,6 +232,51 @@ def test_a_dead_device_is_told_to_all(model: ScriptedModel) -> None:
     wait_until(lambda: engine.status().state is State.FAILED)
     with pytest.raises(EngineFailed, match="device stopped working"):
         engine.stream(ask("c"))
+    engine.close()
+
+
+def crowd(model: ScriptedModel, words: str) -> tuple[LocalEngine, HeldBatch, list[AnswerStream]]:
+    """An engine with a batch in which somebody asks each of the words."""
+    batch = HeldBatch()
+    batch.places = len(words)
+    model.batching = Batching(batch, always=True)
+    engine = scripted_engine(model)
+    streams = [engine.stream(ask(word, session=word)) for word in words]
+    wait_until(lambda: len(batch) == len(words))
+    return engine, batch, streams
+
+
+def test_what_fails_outside_any_answer_ends_all_with_a_word(
+    model: ScriptedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def evil() -> None:
+        raise KeyError("secret")
+
+    engine, batch, streams = crowd(model, "ab")
+    batch.fail = evil
+    streams.append(engine.stream(ask("c")))
+    batch.gate.set()
+    for stream in streams:
+        with pytest.raises(EngineFailed, match=r"stopped \(error .* Restart") as failure:
+            read(stream)
+        check_message(failure.value, caplog)
+    wait_until(lambda: engine.status().state is State.FAILED)
+    with pytest.raises(EngineFailed, match="The engine stopped"):
+        engine.stream(ask("d"))
+    engine.close()
+
+
+def test_the_device_recovers_once_from_a_step_that_broke_for_all(model: ScriptedModel) -> None:
+    engine, batch, streams = crowd(model, "abc")
+    batch.outcome = OutOfMemory("No room.", "Ask less.")
+    batch.gate.set()
+    for stream in streams:
+        with pytest.raises(OutOfMemory):
+            read(stream)
+    wait_until(lambda: model.recovered)
+    batch.outcome = End.EOS
+    assert read(engine.stream(ask("d"))) == ""
+    assert model.recovered == 1 and model.was_short
     engine.close()
 
 

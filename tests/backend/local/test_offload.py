@@ -81,7 +81,7 @@ def test_what_lies_on_the_disk_answers_as_in_memory(
     assert (plain.device, stored.device) == ("cpu", "cpu + disk")
     assert stored.precision == "float32"
     assert answer(stored, folder) == answer(plain, folder) != ()
-    stored.recover()
+    stored.recover(short=False)
 
 
 def test_a_store_lives_as_long_as_its_network(stores: Path) -> None:

@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from backend.checkpoint.facts import read_facts
 from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.checkpoint.tokenizer import read_tokens
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
-from backend.errors import EngineFailed
+from backend.errors import EngineFailed, OutOfMemory
 from backend.local.choices import decide
 from backend.local.engine import LocalEngine
 from backend.local.load import load_network
 from backend.local.model import LocalModel
 from backend.local.placement import Placement
 from backend.local.preparation import prepare
-from backend.local.rows import Rows, places_of, rows_fit
+from backend.local.rows import Rows, rows_fit
+from backend.local.together.size import places_on
 from backend.planner.configs import read_shape
 from backend.planner.devices import CPU, DISK, GB, Device, Machine
 from backend.planner.shapes import LAYERS
@@ -30,6 +32,7 @@ from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.local.golden import FOLDER, DrawnMedia
 from tests.backend.local.stand_ins import WAIT_S
+from tests.waiting import wait_until
 
 QWEN, INTERNLM = FOLDER / "qknorm-112", FOLDER / "internlm2-112"
 WORDS = ("what", "is", "this", "and", "where", "are", "they", "compare", "describe", "the", "shape")
@@ -106,6 +109,10 @@ def row(chance: random.Random, most: int = 6) -> Request:
     question = " ".join(chance.choices(WORDS, k=chance.randrange(1, 30)))
     turn = Turn(question, files, chance.random() < 0.2)
     return Request(Conversation((turn,)), Sampling(max_new_tokens=chance.randrange(1, most)))
+
+
+def text(question: str, most: int) -> Request:
+    return Request(Conversation((Turn(question),)), Sampling(max_new_tokens=most))
 
 
 def alone(folder: Path, requests: list[Request]) -> list[tuple[int, ...]]:
@@ -196,6 +203,53 @@ def test_a_step_that_breaks_ends_its_rows_and_the_next_ones_are_answered(side: S
     assert [stream.token_ids for stream in streams] == alone(QWEN, requests)
 
 
+def test_who_ended_is_told_once_though_the_others_break(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = DynamicLayer.batch_select_indices
+    broken: list[int] = []
+
+    def fail_once(layer: DynamicLayer, kept: torch.Tensor) -> None:
+        if not broken:
+            broken.append(len(kept))
+            raise MemoryError
+        select(layer, kept)
+
+    monkeypatch.setattr(DynamicLayer, "batch_select_indices", fail_once)
+    first, second = side.ask(*(text("Hello", most) for most in (1, 5)))
+    "".join(first)
+    assert len(first.token_ids) == 1
+    with pytest.raises(OutOfMemory):
+        "".join(second)
+    assert broken == [1]
+    after = side.engine.stream(text("Hello", 5))
+    "".join(after)
+    assert [after.token_ids] == alone(QWEN, [after.request])
+
+
+def test_a_pass_that_nobody_reads_any_more_ends_within_a_layer(side: Side) -> None:
+    layers = side.model._network.model.language_model.layers
+    streams: list[AnswerStream] = []
+    reached: list[int] = []
+
+    def close_all(*_: Any) -> None:
+        for stream in streams:
+            stream.close()
+
+    handles = [layers[0].register_forward_pre_hook(close_all)]
+    for number, layer in enumerate(layers):
+        handles.append(layer.register_forward_pre_hook(lambda *_, n=number: reached.append(n)))
+    streams += [side.engine.stream(text("Hello", 5)) for _ in range(2)]
+    side.ask()
+    for stream in streams:
+        assert "".join(stream) == ""
+    wait_until(lambda: len(side.rows) == 0)
+    for handle in handles:
+        handle.remove()
+    assert reached == [0]
+    assert "".join(side.engine.stream(text("Hello", 5)))
+
+
 def test_sampled_requests_are_answered_alone_meanwhile(side: Side) -> None:
     turn = (Turn("Hello"),)
     sampled = Request(Conversation(turn), Sampling(1.0, max_new_tokens=5, seed=1))
@@ -216,7 +270,7 @@ def test_the_planner_tells_how_many_rows_fit() -> None:
     most = [n for n in range(1, 500) if fits(lambda name: 10**7, n, longest)]
     assert most and most == list(range(1, len(most) + 1)) and len(most) < 499
     assert fits(lambda name: 10**8, 2 * len(most), longest)
-    assert places_of(plan) == 8
+    assert places_on(plan.machine.workers[0].name) == 8
 
 
 def test_only_whole_weights_on_several_devices_are_spread() -> None:

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AttentionInterface
 
-from backend.errors import OutOfMemory
+from backend.errors import EngineFailed, OutOfMemory
 from backend.local import load
 from backend.local.load import load_checkpoint
 from backend.local.model import LocalModel
 from backend.local.preparation import Prepared
+from backend.local.together.pages import NAME
+from backend.local.together.size import Size
 from backend.local.warming import make_question, warm_up
 from backend.prompt.compose import Composer
 from backend.settings import Settings
@@ -88,3 +91,16 @@ def test_a_loading_is_over_when_the_model_is_warm(monkeypatch: pytest.MonkeyPatc
     model = load_checkpoint(Settings(), instant_composer(), shares.append)
     assert 0.9 < at_warming[0] < 1 == shares[-1]
     assert model.batching.batch is not None and len(model.batching.batch) == 0
+
+
+def test_a_batch_that_cannot_answer_does_not_start(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: Any, **__: Any) -> None:
+        raise RuntimeError("evil pages")
+
+    model, _ = model_of(composer)
+    model.open_batching("on", Size(places=2, pages=128))
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME, break_down)
+    with pytest.raises(EngineFailed, match="RuntimeError"):
+        warm_up(model, composer.facts, composer.tokens)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from backend.conversation import Conversation, End, Request, Sampling, Turn
 from backend.engine import State
 from backend.errors import BadFile, BadSetting, EngineFailed, OutOfMemory
+from backend.local import zero
 from backend.local.engine import LocalEngine
 from backend.local.model import LocalModel
 from backend.local.preparation import prepare
@@ -26,10 +28,13 @@ from backend.local.zero import MOST_S, Piece, ZeroEngine, seconds_for
 from backend.media.recognise import attach
 from backend.settings import Settings
 from backend.stream import AnswerStream
+from tests.backend.local.adapters import draw_pairs, leave_unmerged
+from tests.backend.local.golden import FOLDER
 from tests.backend.local.lent_gpus import LentGpus, Refusal, visitor
 
 ROOT = Path(__file__).parents[3]
 PICTURE = ROOT / "assets" / "examples" / "night.png"
+SMALL = FOLDER / "qknorm-112"
 EXACT = Settings(dtype="float32")
 WAIT_S = 60.0
 
@@ -166,6 +171,35 @@ def test_seconds_asked_for_follow_the_budget(engine: LocalEngine, gpus: LentGpus
 def test_the_status_says_where_it_answers(engine: LocalEngine) -> None:
     status = engine.status()
     assert (status.device, status.precision) == ("ZeroGPU", "float32")
+
+
+def test_a_checkpoint_left_unmerged_answers_as_in_the_local_engine(tmp_path: Path) -> None:
+    gpus = LentGpus()  # whose forks have another checkpoint
+    pairs = draw_pairs(load_file(SMALL / "model.safetensors"))
+    unmerged = leave_unmerged(SMALL, tmp_path / "unmerged", pairs)
+    turn = Turn("How many shapes are there?")
+    asked = Request(Conversation().asked(turn), Sampling(max_new_tokens=12))
+    own, base = (replace(EXACT, model=str(folder)) for folder in (unmerged, SMALL))
+    told = []
+    for engine in (ZeroEngine(own, gpus, device="cpu"), LocalEngine(own), LocalEngine(base)):
+        started(engine)
+        stream = engine.stream(asked)
+        "".join(stream)
+        told.append(stream.token_ids)
+        engine.close()
+    gpus.end()
+    assert told[0] == told[1] != told[2]
+
+
+def test_who_asked_longest_ago_is_forgotten_first(
+    gpus: LentGpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zero, "MOST_SESSIONS", 2)
+    engine = ZeroEngine(EXACT, gpus)
+    for session in ("anna", "bert", "anna", "carl"):
+        engine.stream(request("Hello?", session=session))
+    assert list(engine._contexts) == ["anna", "carl"]
+    engine.close()
 
 
 def test_weights_are_in_half_precision_and_what_cannot_be_is_refused(gpus: LentGpus) -> None:

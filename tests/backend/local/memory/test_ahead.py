@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
+from backend.conversation import Attachment, Conversation, Kind, Request, Sampling, Turn
 from backend.errors import BadFile
 from backend.local.engine import LocalEngine
 from backend.local.memory.ahead import MOST_SESSIONS, Ahead, Encoding, Interest
 from backend.local.model import LocalModel
-from backend.local.preparation import Cut, Prepared
+from backend.local.preparation import Cut
 from backend.local.stopping import Stopped
-from backend.local.together.batch import Ended
-from backend.local.waiting import Manner
 from backend.local.worker import Batching
 from backend.settings import Settings
-from backend.stream import AnswerStream
 from tests.backend.local.memory.tiny import tiny_composer, tiny_network
-from tests.backend.local.stand_ins import WAIT_S, ScriptedModel, ask, scripted_engine
+from tests.backend.local.stand_ins import (
+    WAIT_S,
+    HeldBatch,
+    ScriptedModel,
+    ask,
+    scripted_engine,
+)
 from tests.waiting import wait_until
 
 
@@ -187,6 +190,21 @@ def test_the_engine_sees_files_before_anybody_asks(
     assert model.answered == []
 
 
+def test_a_file_that_is_wanted_is_so_at_any_moment() -> None:
+    """Whoever reads it asks from another thread, in the middle of a hint about others too."""
+    ahead = Ahead()
+    told: list[bool] = []
+
+    class Asking(Attachment):
+        def __hash__(self) -> int:
+            told.append(ahead.wants(A))
+            return 1
+
+    ahead.expect("one", (A,))
+    ahead.expect("one", (Asking("asking", Kind.IMAGE, "asking"), A))
+    assert told and all(told)
+
+
 def test_the_engine_answers_first_and_looks_ahead_afterwards(
     engine: LocalEngine, model: ScriptedModel
 ) -> None:
@@ -200,35 +218,6 @@ def test_the_engine_answers_first_and_looks_ahead_afterwards(
     model.gate.set()
     assert "".join(stream) == "Hello!"
     wait_until(lambda: model.seen_ahead == [b"a"])
-
-
-class HeldBatch:
-    """Lets requests in and answers them once its gate is open."""
-
-    places = 2
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.steps = 0
-        self._running: list[AnswerStream] = []
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def judge(self, prepared: Prepared, request: Request) -> Manner:
-        return Manner.TOGETHER
-
-    def join(self, prepared: Prepared, stream: AnswerStream) -> None:
-        self._running.append(stream)
-
-    def step(self) -> list[Ended]:
-        self.steps += 1
-        time.sleep(0.001)
-        if not self.gate.is_set():
-            return []
-        ended = [Ended(stream, End.EOS) for stream in self._running]
-        self._running.clear()
-        return ended
 
 
 def test_a_running_batch_comes_first_too(model: ScriptedModel) -> None:

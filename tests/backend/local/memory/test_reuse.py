@@ -240,6 +240,16 @@ def test_memory_that_ran_out_is_given_back(
     asker.ask(question("What is it?", CAT))
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_what_is_kept_makes_room_where_memory_ran_short(
+    asker: Asker, warm: LocalModel, short: bool
+) -> None:
+    """In a batch too, which keeps nothing itself and cannot free what the model does."""
+    asker.ask(question("What is it?", CAT))
+    warm.recover(short)
+    assert (warm.caches.nbytes == 0 == warm.features.nbytes) is short
+
+
 def test_an_answer_with_ids_of_its_own_end_is_reused_to_there(
     composer: Composer, network: Any
 ) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Sampling
@@ -25,7 +26,7 @@ FULL = ("full_attention",)
         (["cuda:0"], "flash_attention_2", False, FULL, ""),
         (["cuda:0", "cuda:1"], "sdpa", False, FULL, "spread over several devices"),
         (["cuda:0", "cpu"], "sdpa", False, FULL, "spread over several devices"),
-        (["mps"], "sdpa", False, FULL, "on mps it would be slower"),
+        (["mps"], "sdpa", False, FULL, "on mps it was not tried"),
         (["cpu"], "sdpa", True, FULL, "quantised weights"),
         (["cpu"], "eager", False, FULL, "attention eager"),
         (["cpu"], "sdpa", False, (*FULL, "sliding_attention"), "only a part"),
@@ -38,7 +39,7 @@ def test_a_model_says_why_it_answers_one_at_a_time(
     assert reason in told and bool(told) == bool(reason)
 
 
-def test_a_request_says_why_it_is_answered_alone() -> None:
+def test_a_request_says_whether_it_is_answered_alone() -> None:
     assert must_be_alone(Sampling(repetition_penalty=1.1))
     assert must_be_alone(Sampling(temperature=1, seed=1))
     for easy in (Sampling(), Sampling(seed=1), Sampling(temperature=1), Sampling(stop=("x",))):
@@ -82,7 +83,7 @@ class _Loaded:
         context_length = 2048
 
     class network:
-        device = "cpu"
+        device = torch.device("cpu")
 
         class config:
             @staticmethod

@@ -267,6 +267,24 @@ def test_pixels_that_do_not_match_the_prompt_never_come_in(
     assert len(endless) == endless._steps.promised == 0
 
 
+def test_who_could_not_come_in_leaves_nothing_behind(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = workshop.open_batch(SIZE, endless=True)
+
+    def fail() -> None:
+        raise MemoryError
+
+    asked = request("What?", PICTURES[0])
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(batch._steps, "_begin", fail)
+        workshop.join(batch, asked)
+    assert len(batch) == batch._steps.promised == batch._rows._pins.total() == 0
+    after = let_in(workshop, batch, asked)
+    finish(batch)
+    assert after.token_ids == workshop_answer(workshop, asked)
+
+
 def test_a_broken_step_is_told_to_all_who_took_part_and_forgotten(
     workshop: Workshop, endless: Batch
 ) -> None:

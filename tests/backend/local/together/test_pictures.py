@@ -80,3 +80,13 @@ def test_numbers_run_out_and_begin_anew_when_all_is_forgotten() -> None:
     assert not bank.can_number([(b"b", 2)])
     bank.clear()
     assert not bank.has(b"a") and bank.can_number([(b"b", 4)])
+
+
+def test_a_content_whose_features_could_not_be_copied_has_no_rows() -> None:
+    bank = rows()
+    bank.ids_of(b"a", 3)
+    with pytest.raises(RuntimeError):
+        bank.put(b"a", features(1, 3)[..., :1])  # of another width
+    assert not bank.has(b"a")
+    show(bank, b"b", 1, 4)
+    assert bank.has(b"b")
