@@ -66,7 +66,7 @@ def ask(tab: Page, question: str) -> None:
 
 def converse(tab: Page) -> None:
     """Two pictures are compared; a video and the next question wait in the box."""
-    expect(tab.locator("#model")).to_contain_text("ready", timeout=START_S * 1000)
+    expect(tab.locator("#model")).to_contain_text("ready ·", timeout=START_S * 1000)
     drop(tab, "sky-one.png", "sky-two.png")
     ask(tab, "What are the differences between these two images?")
     drop(tab, "gliding-star.mp4")

@@ -128,7 +128,7 @@ def statistics_line(statistics: Statistics) -> str:
     if statistics.cached_tokens:
         parts.append(f"{statistics.cached_tokens:,} of them read before")
     if statistics.new_tokens:
-        parts.append(f"first word {statistics.ttft_s:.1f} s")
+        parts.append(f"first word {statistics.ttft_s:.2f} s")
     if statistics.tokens_per_s:
         parts.append(f"{statistics.tokens_per_s:.0f} tokens/s")
     parts.append(f"{count(statistics.new_tokens, 'token')} written, {ENDS[statistics.end]}")

@@ -42,7 +42,7 @@ def test_json_keeps_every_script_as_it_is() -> None:
 
 def test_the_line_under_an_answer_tells_costs_and_why_it_ended() -> None:
     assert statistics_line(COST) == (
-        "2,560 visual + 38 text tokens · first word 0.4 s · 3 new tokens, 31.4 a second"
+        "2,560 visual + 38 text tokens · first word 0.41 s · 3 new tokens, 31.4 a second"
     )
     assert statistics_line(replace(COST, end=End.LENGTH)).endswith("(--max-new-tokens)")
     assert statistics_line(replace(COST, end=End.STOPPED)).endswith("stopped by you")

@@ -71,7 +71,7 @@ def test_too_much_is_red_and_says_the_remedy():
 
 def test_the_line_under_an_answer():
     assert words.statistics_line(STATISTICS) == (
-        "2,560 visual + 440 text tokens · first word 0.4 s · 31 tokens/s · "
+        "2,560 visual + 440 text tokens · first word 0.42 s · 31 tokens/s · "
         "20 tokens written, finished"
     )
 

@@ -123,7 +123,7 @@ def test_a_change_while_an_answer_is_written_keeps_its_text_and_retry_asks_the_n
         expect(one.locator("#model")).to_contain_text("Loading 2B, 30 %: downloading 1.3 of 4.2")
     Inner.may_load.set()
     for one in (tab, other):
-        expect(one.locator("#model")).to_contain_text("ready")
+        expect(one.locator("#model")).to_contain_text("ready ·")
     expect(other.locator(".example")).to_have_count(0)
     inner(served).enqueue(["Another ", "story."])
     tab.get_by_role("button", name="Retry").click()
@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_had_says_why_and_the_old_one_can_be_chosen_again
     expect(tab.get_by_role("alert")).to_contain_text(REASON)
     unfold(tab)
     tab.get_by_role("button", name="bundled").click()
-    expect(tab.locator("#model")).to_contain_text("ready")
+    expect(tab.locator("#model")).to_contain_text("ready ·")
     tab.get_by_role("button", name="Send").click()
     wait_for_answer(tab, "An answer.")
 
