@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "terminal": INTERFACE | READING | {"backend.planner"},
     "backend": set(),
     "backend.media": {"PIL", "numpy", "av", "decord", "pillow_heif"} | INTERFACE,
-    "backend.checkpoint": {"tokenizers", "huggingface_hub"} | INTERFACE,
+    "backend.checkpoint": {"tokenizers", "sentencepiece", "huggingface_hub"} | INTERFACE,
     "backend.prompt": {"backend.media", "backend.checkpoint"} | INTERFACE,
     "backend.planner": {"backend.checkpoint"} | INTERFACE,
     "backend.remote": {"httpx", "numpy", "PIL", "tokenizers"} | INTERFACE | READING,

@@ -1,19 +1,18 @@
-"""Text to token ids and back, by the `tokenizers` library alone: transformers would bring torch.
+"""Reading a checkpoint's tokenizer from its files, without transformers, which would bring torch.
 
-A checkpoint's tokenizer has added tokens such as `<|im_start|>` and `<IMG_CONTEXT>`. The program
-puts them in by id; text of people, files and models goes through a second tokenizer that has the
-same vocabulary but has never heard of them. Nothing here knows what a prompt looks like.
+Qwen's kind, which nearly every InternVL has, is read here by the `tokenizers` library; InternLM's
+is in `pieces`. Nothing here knows what a prompt looks like.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from backend.checkpoint.files import broken, read_json
+from backend.checkpoint.pieces import FILE, read_pieces
+from backend.checkpoint.tokens import Added, Tokens, mend
 from backend.errors import BadCheckpoint
 
 # How Qwen2 cuts text into words: Qwen2Tokenizer of transformers 5.24 (and Qwen's tokenizer.json).
@@ -23,62 +22,53 @@ WORDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """A token beside the vocabulary: its id, and whether decoding leaves it out as a mere sign."""
+class ByteLevel(Tokens):
+    """Qwen's kind: words cut by a pattern, their bytes spelt by printable characters.
 
-    id: int
-    special: bool
-
-
-class Tokens:
-    """The tokenizer of one checkpoint. Immutable, and safe to use from several threads.
-
-    `tokenizer` knows every token and serves to decode; `added` maps each added token to its id.
+    `tokenizer` knows every token and serves to decode; text is encoded by a second one of the same
+    vocabulary that has never heard of the added tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, plain: Tokenizer, added: Mapping[str, Added]) -> None:
+        super().__init__(added)
         self.tokenizer = tokenizer
-        self.added = MappingProxyType({content: token.id for content, token in added.items()})
         self._plain = plain
-        self._special = tuple(content for content, token in added.items() if token.special)
+        self._alphabet = spell_bytes()
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text` read as nothing but text: never the id of an added token."""
         return list(self._plain.encode(mend(text), add_special_tokens=False).ids)
 
-    def special(self, token: str) -> int:
-        """The id of an added token; raises `BadCheckpoint` when the checkpoint lacks it."""
-        if token not in self.added:
-            raise BadCheckpoint(
-                f"The tokenizer of this checkpoint has no {token}.",
-                "Give an InternVL checkpoint with all its files.",
-            )
-        return self.added[token]
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without the special tokens, as `model.chat` of the card returns it."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def without_special(self, text: str) -> str:
-        """`text` with the special tokens that are written out in it left out, as decoding would."""
-        for content in self._special:
-            text = text.replace(content, "")
-        return text
+    def spell(self, token_id: int) -> bytes:
+        """What a token stands for; nothing if there is no such id."""
+        piece = self.tokenizer.id_to_token(token_id) or ""
+        try:
+            return bytes(self._alphabet[character] for character in piece)
+        except KeyError:  # an added token is written as it is
+            return piece.encode()
 
 
-def mend(text: str) -> str:
-    """`text` as valid Unicode: half a surrogate pair, which no tokenizer takes, becomes U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def spell_bytes() -> Mapping[str, int]:
+    """GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and up."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(256)) - set(printable))
+    spelt = {chr(byte): byte for byte in printable}
+    return spelt | {chr(0x100 + number): byte for number, byte in enumerate(others)}
 
 
 def read_tokens(folder: Path) -> Tokens:
-    """The tokenizer in `folder`: tokenizer.json, or Qwen2's vocab.json with merges.txt.
+    """The tokenizer in `folder`: tokenizer.model, tokenizer.json, or vocab.json with merges.txt.
 
-    Raises `BadCheckpoint` when there is neither, when they cannot be read, or when they are not
-    of the kind that every InternVL since 2.5 has.
+    Raises `BadCheckpoint` when there is none of them, when they cannot be read, or when they are
+    not of a kind that an InternVL since 2.5 has.
     """
     added = _read_small_files(folder)
+    if (folder / FILE).is_file():
+        return read_pieces(folder, added)
     try:
         tokenizer = _read_whole(folder) or _read_parts(folder)
     except Exception as error:  # the library raises bare Exceptions for files it cannot read
@@ -92,7 +82,7 @@ def read_tokens(folder: Path) -> Tokens:
     _extend(tokenizer, added, folder)
     plain = _plain_of(tokenizer, folder)
     _require_plain(plain, added, folder)
-    return Tokens(tokenizer, plain, dict(sorted(added.items(), key=lambda item: item[1].id)))
+    return ByteLevel(tokenizer, plain, dict(sorted(added.items(), key=lambda item: item[1].id)))
 
 
 def read_added_tokens(folder: Path) -> dict[str, Added]:
@@ -180,12 +170,7 @@ def _require_plain(plain: Tokenizer, added: Mapping[str, Added], folder: Path) -
 
 
 def _no_tokenizer(folder: Path) -> BadCheckpoint:
-    if (folder / "tokenizer.model").is_file():
-        return BadCheckpoint(
-            f"{folder} has a SentencePiece tokenizer (tokenizer.model), which is not read yet.",
-            "Choose another size: all but 9B have Qwen's tokenizer.",
-        )
     return BadCheckpoint(
-        f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt).",
+        f"{folder} has no tokenizer (tokenizer.json, vocab.json and merges.txt, or {FILE}).",
         "Download the checkpoint again.",
     )

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from backend.checkpoint.facts import Layout
 from backend.checkpoint.files import read_json
 from backend.checkpoint.find import find_checkpoint
-from backend.checkpoint.tokenizer import Tokens
+from backend.checkpoint.tokens import Tokens
 from backend.errors import BadCheckpoint
 from backend.local.adapter import Adapter, apply_adapter, read_adapter
 from backend.local.choices import decide, refuse_question, told_free

@@ -17,7 +17,7 @@ from transformers import DynamicCache, GenerationConfig, InternVLForConditionalG
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.checkpoint.facts import Facts
-from backend.checkpoint.tokenizer import Tokens
+from backend.checkpoint.tokens import Tokens
 from backend.conversation import End
 from backend.errors import EngineFailed, OutOfMemory
 from backend.local.decoding import ByteTable

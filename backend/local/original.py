@@ -17,7 +17,7 @@ from transformers.conversion_mapping import (
 )
 from transformers.core_model_loading import Chunk, ConversionOps, WeightConverter, WeightRenaming
 
-from backend.checkpoint.tokenizer import Tokens
+from backend.checkpoint.tokens import Tokens
 from backend.errors import BadCheckpoint
 
 CONTEXT = "<IMG_CONTEXT>"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from backend.checkpoint.facts import Facts
-from backend.checkpoint.tokenizer import Tokens
+from backend.checkpoint.tokens import Tokens
 from backend.conversation import Conversation, Request, Sampling, Turn
 from backend.errors import EngineError, OutOfMemory
 from backend.local.faults import is_out_of_memory, record

@@ -10,7 +10,8 @@ from itertools import chain
 from pathlib import Path
 
 from backend.checkpoint.facts import Facts, read_facts
-from backend.checkpoint.tokenizer import Tokens, mend, read_tokens
+from backend.checkpoint.tokenizer import read_tokens
+from backend.checkpoint.tokens import Tokens, mend
 from backend.conversation import Answer, Attachment, Conversation, Kind
 from backend.errors import BadCheckpoint, BadQuestion, BadSetting
 from backend.media.reader import MediaReader
@@ -27,7 +28,7 @@ class Prompt:
     """What the model reads. `text` shows it to people, a run of N context tokens as `{N}`.
 
     The pixels of `attachments`, in this order, are what the context tokens stand for. An engine
-    that makes tokens itself gets the `pieces`.
+    that makes tokens itself gets the `pieces`, without what its tokenizer begins with.
     """
 
     ids: tuple[int, ...]
@@ -75,7 +76,7 @@ class Composer:
         self._check(ids, budget.visual)
         return Prompt(
             ids=ids,
-            text="".join(map(self._show, pieces)),
+            text="".join((*self.tokens.opening, *map(self._show, pieces))),
             attachments=tuple(file for turn in conversation.turns for file in order_of(turn)),
             budget=self._advise(conversation, budget, blocks, stopped),
             pieces=pieces,
@@ -115,6 +116,7 @@ class Composer:
 
     def _encode(self, pieces: Iterable[Piece]) -> Iterator[list[int]]:
         """Runs of ids. Neighbouring texts are joined first, or words would break between them."""
+        yield [self.tokens.special(token) for token in self.tokens.opening]
         words: list[str] = []
         for piece in pieces:
             if isinstance(piece, Text):

@@ -4,7 +4,7 @@ A long text is cut where no token can reach across, so that typing on at its end
 end. Such places, for Qwen2's pattern of words (`backend.checkpoint.tokenizer.WORDS`): between a
 line break and a letter or digit, for what holds a line break ends with it; and before a space
 between two ASCII letters, for a run of letters begins with that space. Composing Unicode (NFC)
-joins nothing across either.
+joins nothing across either. A tokenizer that cuts no words has no such places.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from backend.checkpoint.tokenizer import Tokens
+from backend.checkpoint.tokens import Tokens
 from backend.media.shelf import Shelf
 
 STRETCH = 4096  # characters at least, so that there are few
@@ -46,7 +46,7 @@ class Encoder:
         if len(text) < SHORT:
             return self._tokens.encode_plain(text)
         ids: list[int] = []
-        for stretch in stretches(text):
+        for stretch in stretches(text) if self._tokens.cuts_words else (text,):
             ids += self._kept.get(stretch, partial(self._encode, stretch)).ids
         return ids
 

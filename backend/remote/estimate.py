@@ -5,6 +5,7 @@ machine; nothing is fetched for it. Else the facts are those of every official I
 text is counted as three bytes a token, which is more than it is in most languages.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from backend.checkpoint.facts import (
 )
 from backend.checkpoint.find import BUNDLED_FOLDER, find_checkpoint, name_of
 from backend.checkpoint.reach import find_facts_here
-from backend.checkpoint.tokenizer import Added, Tokens, read_tokens
+from backend.checkpoint.tokenizer import read_tokens
+from backend.checkpoint.tokens import Added, Tokens
 from backend.errors import BadSetting
 from backend.media.reader import MediaReader
 from backend.prompt.compose import Composer, open_composer
@@ -39,14 +41,21 @@ class GuessedTokens(Tokens):
     """
 
     def __init__(self) -> None:
-        tokenizer = read_tokens(BUNDLED_FOLDER).tokenizer
-        signs = tokenizer.get_added_tokens_decoder().items()
-        added = {sign.content: Added(number, sign.special) for number, sign in signs}
-        super().__init__(tokenizer, tokenizer, added)
+        bundled = self._bundled = read_tokens(BUNDLED_FOLDER)
+        signs = bundled.added.items()
+        super().__init__({sign: Added(number, sign in bundled.signs) for sign, number in signs})
 
     def encode_plain(self, text: str) -> list[int]:
         """An id for every three bytes of `text`."""
         return [0] * -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text by the bundled checkpoint's tokenizer."""
+        return self._bundled.decode(ids)
+
+    def spell(self, token_id: int) -> bytes:
+        """Bytes by the bundled checkpoint's tokenizer."""
+        return self._bundled.spell(token_id)
 
 
 def open_composer_of(served: Served, settings: Settings) -> Composer:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from backend.checkpoint.find import BUNDLED_FOLDER
-from backend.checkpoint.tokenizer import Tokens, read_tokens
-from backend.local.decoding import MARKS, ByteTable, TextDecoder, spell_bytes
+from backend.checkpoint.tokenizer import read_tokens, spell_bytes
+from backend.checkpoint.tokens import Tokens
+from backend.local.decoding import MARKS, ByteTable, TextDecoder
 from tests.backend.local.golden import FOLDER, NAMES
 
 TEXTS = [

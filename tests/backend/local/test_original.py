@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from backend.checkpoint.facts import Layout, read_facts
-from backend.checkpoint.tokenizer import Tokens, read_tokens
+from backend.checkpoint.tokenizer import read_tokens
+from backend.checkpoint.tokens import Tokens
 from backend.conversation import Answer, Conversation, Request, Sampling
 from backend.errors import BadCheckpoint
 from backend.local.engine import LocalEngine

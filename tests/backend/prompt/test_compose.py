@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.checkpoint.facts import read_facts
-from backend.checkpoint.tokenizer import Tokens, read_added_tokens, read_tokens
+from backend.checkpoint.tokenizer import ByteLevel, read_added_tokens, read_tokens
 from backend.conversation import Answer, Attachment, Conversation, Turn
 from backend.errors import BadCheckpoint, BadQuestion
 from backend.prompt.compose import Composer, Prompt
@@ -308,7 +308,7 @@ def test_ids_beyond_the_embedding_are_refused(tmp_path: Path):
 
 def test_places_that_no_picture_made_are_refused():
     leaking = read_tokens(ORIGINAL).tokenizer  # this one knows added tokens in text
-    tokens = Tokens(leaking, leaking, read_added_tokens(ORIGINAL))
+    tokens = ByteLevel(leaking, leaking, read_added_tokens(ORIGINAL))
     composer = Composer(read_facts(ORIGINAL), tokens, cast(Any, FakeMedia()))
     with pytest.raises(BadCheckpoint, match="257 places for 256 visual tokens"):
         composer.compose(Conversation((Turn("<IMG_CONTEXT>", (image(1),)),)))

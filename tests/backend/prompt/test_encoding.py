@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.checkpoint.find import BUNDLED_FOLDER
-from backend.checkpoint.tokenizer import Tokens, read_tokens
+from backend.checkpoint.tokenizer import ByteLevel, read_tokens
 from backend.conversation import Conversation, Turn
 from backend.prompt import encoding
 from backend.prompt.encoding import Encoder, stretches
@@ -48,7 +48,7 @@ PARTS = (
 
 
 @pytest.fixture(scope="module", params=[ORIGINAL, BUNDLED_FOLDER], ids=["official", "bundled"])
-def tokens(request: pytest.FixtureRequest) -> Tokens:
+def tokens(request: pytest.FixtureRequest) -> ByteLevel:
     return read_tokens(request.param)
 
 
@@ -56,18 +56,18 @@ def tokens(request: pytest.FixtureRequest) -> Tokens:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was really encoded since."""
     texts: list[str] = []
-    encode = Tokens.encode_plain
+    encode = ByteLevel.encode_plain
 
-    def counted(self: Tokens, text: str) -> list[int]:
+    def counted(self: ByteLevel, text: str) -> list[int]:
         texts.append(text)
         return encode(self, text)
 
-    monkeypatch.setattr(Tokens, "encode_plain", counted)
+    monkeypatch.setattr(ByteLevel, "encode_plain", counted)
     return texts
 
 
 def test_stretches_give_the_ids_of_the_whole_text(
-    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+    tokens: ByteLevel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoding, "STRETCH", 3)
     monkeypatch.setattr(encoding, "SHORT", 0)
