@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import pytest
 from av.video.frame import VideoFrame
 
@@ -37,11 +38,13 @@ def test_a_header_without_any_frame_has_no_pictures(tmp_path: Path) -> None:
 
 
 def test_packets_that_give_no_frame_are_damaged(tmp_path: Path) -> None:
-    content = bytearray(video(tmp_path / "x.mp4").read_bytes())
-    start = content.index(b"mdat") + 4
-    content[start : content.index(b"moov") - 4] = bytes(content.index(b"moov") - 4 - start)
-    (tmp_path / "hollow.mp4").write_bytes(content)
-    assert fault_of(tmp_path / "hollow.mp4") is Fault.DAMAGED
+    path = video(tmp_path / "x.webm", "libvpx", frames=1)
+    with av.open(str(path)) as container:
+        packet = bytes(next(container.demux(video=0)))
+    content = bytearray(path.read_bytes())
+    content[content.index(packet)] &= ~0x10  # "show this frame" of VP8
+    path.write_bytes(content)
+    assert fault_of(path) is Fault.DAMAGED
 
 
 def test_a_frame_that_nothing_near_stands_for_is_damaged(tmp_path: Path) -> None:
