@@ -3,8 +3,9 @@
 Text is encoded by the `sentencepiece` library itself, which upstream's slow tokenizers call for
 every stretch between added tokens (tokenization_internlm2.py of OpenGVLab/InternVL @2410d1d;
 tokenization_internlm3.py of transformers @40ab0f5). Text is decoded piece by piece, as it
-streams. One thing of upstream's is left out: InternLM2's tokenizer takes spaces from the decoded
-text (" ." becomes "."), which spoils code.
+streams. Two things of upstream's are left out: InternLM2's tokenizer takes spaces from the decoded
+text (" ." becomes "."), which spoils code, and InternLM3's writes U+2581 for spaces at the very
+beginning if what is left of their token is no token.
 
 A model file may hold a sign as a piece that text can spell, as InternLM2's `[UNUSED_TOKEN_145]`,
 which is `<|im_end|>`. Such pieces are made control pieces before the library reads them.
@@ -88,8 +89,9 @@ def read_pieces(folder: Path, added: Mapping[str, Added]) -> Tokens:
         )
     model = _open(_read(folder), folder)
     added = {**_signs_of(model), **added}
+    _require_agreement(model, added, folder)
     model = _silence(model, {token.id for token in added.values()}, folder)
-    _require_apart(model, added, folder)
+    _require_plain(model, added, folder)
     begins = config.get("add_bos_token", True) and model.bos_id() >= 0
     opening = (model.id_to_piece(model.bos_id()),) if begins else ()
     spaces = MANY - len(model.decode([SPACE] * MANY))
@@ -111,9 +113,12 @@ def mark_control(content: bytes, numbers: AbstractSet[int]) -> bytes:
 
 def _read(folder: Path) -> bytes:
     try:
-        return (folder / FILE).read_bytes()
+        content = (folder / FILE).read_bytes()
     except OSError as error:
         raise broken(folder / FILE) from error
+    if not content:  # the library would take this for a model yet to come
+        raise broken(folder / FILE)
+    return content
 
 
 def _open(content: bytes, folder: Path) -> "SentencePieceProcessor":
@@ -151,17 +156,23 @@ def _silence(
     return _open(mark_control(model.serialized_model_proto(), spelt), folder)
 
 
-def _require_apart(
+def _require_agreement(
     model: "SentencePieceProcessor", added: Mapping[str, Added], folder: Path
 ) -> None:
-    """Raise `BadCheckpoint` if text can spell a sign, or if files disagree on a sign's id."""
-    signs = {token.id for token in added.values()}
+    """Raise `BadCheckpoint` if a sign stands in the model file under another id."""
     for content, token in added.items():
         if model.piece_to_id(content) not in (model.unk_id(), token.id):
             raise BadCheckpoint(
                 f"The files of the tokenizer in {folder} disagree on the id of {content}.",
                 "Download the checkpoint again.",
             )
+
+
+def _require_plain(
+    model: "SentencePieceProcessor", added: Mapping[str, Added], folder: Path
+) -> None:
+    """Raise `BadCheckpoint` if text can spell a sign, be it `<unk>` for want of bytes."""
+    signs = {token.id for token in added.values()}
     for text in (*added, UNHEARD):
         if not signs.isdisjoint(model.encode(text)):
             raise BadCheckpoint(
