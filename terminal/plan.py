@@ -4,12 +4,13 @@ Loads no weights and imports no torch. How it is printed is `terminal.plan_repor
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.checkpoint.find import find_checkpoint, name_of, repository_of
 from backend.conversation import check_range
 from backend.errors import BadSetting
+from backend.planner.adapters import measure_adapter
 from backend.planner.advice import find_ways_out, smallest_usual_machine
 from backend.planner.configs import read_shape
 from backend.planner.costs import (
@@ -77,6 +78,7 @@ class MakePlan:
     tiles: int = TILES_PER_BATCH
     strategy: Strategy = Strategy.BALANCED
     may_offload: bool = False
+    adapter: Path | None = None
     as_json: bool = False
     markdown: bool = False
 
@@ -143,6 +145,7 @@ def _plan_one(command: MakePlan, shape: Shape, machine: Machine) -> Plan:
     memory = cpu.free_bytes if cpu else None
     dtype = command.dtype or choose_dtype(shape, command.quantize, memory)
     demand = _demand(command, shape, Precision(dtype, command.quantize))
+    demand = replace(demand, adapter=measure_adapter(command.adapter))
     return plan_devices(demand, machine, command.strategy, command.may_offload)
 
 
@@ -155,6 +158,8 @@ def _demand(command: MakePlan, shape: Shape, precision: Precision) -> Demand:
 def _tell_table(command: MakePlan) -> str:
     if command.quantize:
         raise BadSetting("The table shows every precision.", "Leave --quantize out.")
+    if command.adapter:
+        raise BadSetting("An adapter belongs to one model.", "Name it: app.py plan MODEL.")
     given = command.here or command.gpus_gb or command.ram_gb is not None
     machine = find_machine(command) if given else None
     rows = [_fit(command, shape, machine) for shape in SIZES]
@@ -195,6 +200,7 @@ def _add_demand_options(demand: Options) -> None:
     demand.value("--tiles", TILES_PER_BATCH, "tiles that the vision tower sees at once")
     add("--strategy", choices=strategies, default="balanced", help="(default %(default)s)")
     demand.switch("--offload", "let what does not fit lie off the GPU", dest="may_offload")
+    demand.maybe("--adapter", Path, "folder of a LoRA adapter, which counts where it is not merged")
 
 
 def _gigabytes(word: str) -> float:

@@ -5,14 +5,12 @@ there is no network. Only safetensors are fetched or accepted: nothing else load
 code. What the files say is the business of `facts`.
 """
 
-import json
 import re
-import struct
 from functools import partial
 from pathlib import Path
 
 from backend.checkpoint.fetch import Follow, Tally, fetch
-from backend.checkpoint.files import broken, read_json
+from backend.checkpoint.files import broken, read_header, read_json
 from backend.errors import BadCheckpoint, BadSetting
 from backend.settings import BUNDLED
 
@@ -26,7 +24,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model")
 ALL_FILES = (*SMALL_FILES, "*.safetensors")
 INDEX = "model.safetensors.index.json"
-MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
 def find_checkpoint(
@@ -190,14 +187,8 @@ def _check_whole(file: Path) -> None:
     """Compare a file's size with what its own header promises; the numbers are not read."""
     size = file.stat().st_size
     try:
-        with file.open("rb") as stream:
-            (header_size,) = struct.unpack("<Q", stream.read(8))
-            if header_size > MOST_HEADER_BYTES:
-                raise ValueError("no header")
-            tensors = json.loads(stream.read(header_size))
-        ends = [t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"]
-        promised = 8 + header_size + max(ends, default=0)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        promised = read_header(file).file_bytes
+    except ValueError as error:
         raise BadCheckpoint(
             f"{file} is not a file of weights (an unfinished download, or git without LFS).",
             "Download the checkpoint again.",

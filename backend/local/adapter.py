@@ -19,33 +19,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from backend.checkpoint.files import read_json
+from backend.checkpoint.lora import WEIGHTS, read_lora_config
 from backend.errors import BadCheckpoint
 from backend.local.naming import Parts, rename
 from backend.planner.shapes import LAYERS, VISION, Parameters, Shape
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WRAPPING = "base_model.model."
 PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<half>[AB])(\.default)?\.weight")
 KEPT_WHOLE = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
 LAYER = re.compile(rf"({re.escape(LAYERS)}|{re.escape(VISION)}\.encoder\.layer)\.(\d+)\.")
-# Those that leave the base as it is; others, as "pissa", change what an adapter is added to.
-INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal")
-# Settings of peft 0.21 under which an adapter is more than a sum, or of other things than modules.
-OTHER_KINDS = (
-    "use_dora",
-    "use_qalora",
-    "use_bdlora",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "alora_invocation_tokens",
-    "layer_replication",
-    "lora_bias",
-    "target_parameters",
-    "trainable_token_indices",
-)
-RETRAIN = "Merge it into its checkpoint where it was trained, and give that as --model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +60,7 @@ def read_adapter(folder: Path, shape: Shape) -> Adapter:
     not plain LoRA, and for one that was made for another checkpoint.
     """
     name = folder.resolve().name
-    config = _read_config(folder)
-    if not (folder / WEIGHTS).is_file():
-        raise _no_weights(folder)
+    config = read_lora_config(folder)
     tensors = dict(read_tensors(folder / WEIGHTS, lambda key: True))
     adapter = assemble(name, tensors, shape, Scaling(config).scale)
     _require_every_layer(adapter, shape, config)
@@ -155,7 +135,8 @@ def _attach(module: torch.nn.Module, change: Change) -> None:
         nonlocal down, up
         down, up = down.to(given), up.to(given)  # once, since they stay there
         linear = torch.nn.functional.linear
-        return given + linear(linear(taken[0].to(given), down), up)
+        # In place, so that a wide part lives once and the planner's peak holds.
+        return given.add_(linear(linear(taken[0].to(given), down), up))
 
     module.register_forward_hook(add)
 
@@ -229,46 +210,6 @@ def _require_every_layer(adapter: Adapter, shape: Shape, config: Mapping[str, An
         if layers == set(range(len(layers))) and 0 < len(layers) < depth:
             reason = f"it has {len(layers)} layers of {stack}, of {depth}."
             raise _another_base(adapter.name, shape, reason)
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    """The configuration of a plain LoRA; raises `BadCheckpoint` for another kind."""
-    config = read_json(folder / CONFIG)
-    if not config:
-        raise _no_adapter(folder)
-    if config.get("peft_type") != "LORA":
-        kind = config.get("peft_type")
-        raise BadCheckpoint(f"{folder} is an adapter of the kind {kind}, not LoRA.", RETRAIN)
-    others = [name for name in OTHER_KINDS if config.get(name)]
-    if others:
-        raise BadCheckpoint(f"{folder} is more than a plain LoRA ({others[0]}).", RETRAIN)
-    begun = config.get("init_lora_weights", True)
-    if begun not in INITIALISATIONS:
-        raise BadCheckpoint(
-            f"{folder} was begun with {begun!r}, which changes the checkpoint itself.", RETRAIN
-        )
-    if not isinstance(config.get("lora_alpha"), int | float):
-        raise BadCheckpoint(f"{folder / CONFIG} has no lora_alpha.", "Copy the adapter anew.")
-    return config
-
-
-def _no_adapter(folder: Path) -> BadCheckpoint:
-    if not folder.is_dir():
-        return BadCheckpoint(f"There is no folder {folder}.", "Give the folder of an adapter.")
-    if (folder / "config.json").is_file():
-        return BadCheckpoint(
-            f"{folder} is a whole checkpoint, not an adapter.", "Give it as --model."
-        )
-    return BadCheckpoint(f"{folder} has no {CONFIG}.", "Give the folder of a LoRA adapter.")
-
-
-def _no_weights(folder: Path) -> BadCheckpoint:
-    if (folder / "adapter_model.bin").is_file():
-        return BadCheckpoint(
-            f"{folder} holds only weights that run code when opened (adapter_model.bin).",
-            f"Save it as {WEIGHTS}.",
-        )
-    return BadCheckpoint(f"{folder} has no {WEIGHTS}.", "Copy the adapter anew.")
 
 
 def _another_base(name: str, shape: Shape, reason: str) -> BadCheckpoint:

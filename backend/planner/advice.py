@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from backend.errors import OutOfMemory
+from backend.planner.adapters import NOTHING
 from backend.planner.costs import Demand, Dtype, Precision, Quantization
 from backend.planner.devices import Device, Machine, describe, in_gb, make_gpus
 from backend.planner.plan import Plan, Strategy, plan_devices
@@ -90,7 +91,8 @@ def _ways_here(plan: Plan) -> Iterator[Way]:
         for text, precision in _lighter_than(demand.precision)
     )
     smaller = (
-        _Idea(shape.name, replace(demand, shape=shape), strategy)
+        # An adapter belongs to its own checkpoint.
+        _Idea(shape.name, replace(demand, shape=shape, adapter=NOTHING), strategy)
         for shape in reversed(SIZES)
         if shape.parameters < demand.shape.parameters
         and demand.context <= shape.context

@@ -4,7 +4,9 @@ Pure arithmetic on the seven sizes. Whether the files can be had is asked elsewh
 """
 
 from dataclasses import replace
+from pathlib import Path
 
+from backend.planner.adapters import measure_adapter
 from backend.planner.costs import CONTEXT, Demand, Dtype, Precision, Quantization, choose_dtype
 from backend.planner.devices import Machine
 from backend.planner.plan import Plan, Strategy, plan_devices
@@ -51,9 +53,14 @@ def plan_wanted(shape: Shape, settings: Settings, machine: Machine) -> Plan:
 
 
 def demand_of(settings: Settings, shape: Shape, dtype: Dtype) -> Demand:
-    """What a checkpoint needs room for, computed in `dtype` and else as wanted."""
+    """What a checkpoint needs room for, computed in `dtype` and else as wanted.
+
+    Raises `BadCheckpoint` for an adapter whose files are missing or of another kind.
+    """
     context = settings.context or min(CONTEXT, shape.context)
-    return Demand(shape, Precision(dtype, quantization_wanted(settings)), context)
+    folder = Path(settings.adapter).expanduser() if settings.adapter else None
+    precision = Precision(dtype, quantization_wanted(settings))
+    return Demand(shape, precision, context, adapter=measure_adapter(folder))
 
 
 def quantization_wanted(settings: Settings) -> Quantization | None:

@@ -80,7 +80,9 @@ def _read_original(config: Config, name: str) -> Shape:
         qkv_bias=bool(vision.get("qkv_bias", False)),
         qk_norm=bool(vision.get("qk_normalization", True)),
     )
-    return _join(config, name, shape, text, tied=bool(config.get("tie_word_embeddings", False)))
+    joined = _join(config, name, shape, text, tied=bool(config.get("tie_word_embeddings", False)))
+    ranks = [int(config.get(part) or 0) for part in ("use_llm_lora", "use_backbone_lora")]
+    return replace(joined, own_rank=ranks[0], own_vision_rank=ranks[1])
 
 
 _LAYOUTS = {"internvl": _read_hf, "internvl_chat": _read_original}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from math import prod
 
 from backend.conversation import check_range
+from backend.planner.adapters import NOTHING, Beside, measure_own
 from backend.planner.shapes import (
     LAYERS,
     ROTARY,
@@ -63,15 +64,17 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What has to find room: a checkpoint in a precision, a cache, a batch of tiles.
+    """What has to find room: a checkpoint in a precision, a cache, a batch of tiles, an adapter.
 
-    `context` tokens are cached at most and may be read in one go.
+    `context` tokens are cached at most and may be read in one go. `adapter` is what a LoRA leaves
+    beside matrices that it cannot be merged into; the checkpoint's own is known by its shape.
     """
 
     shape: Shape
     precision: Precision = field(default_factory=Precision)
     context: int = CONTEXT
     tiles: int = TILES_PER_BATCH
+    adapter: Beside = NOTHING
 
     def __post_init__(self) -> None:
         check_range(f"context of {self.shape.name}", self.context, 1, self.shape.context)
@@ -82,9 +85,11 @@ class Demand:
 class Bill:
     """What a demand costs, in bytes, in the pieces that a placement distributes."""
 
-    weights: Mapping[str, int]  # of every module
+    weights: Mapping[str, int]  # of every module, with what of adapters stays beside it
     plain_layer: int  # weights of a decoder layer that is not quantised
     vision_layer: int  # weights of one layer of the vision tower
+    adapter_layer: int  # of adapters where a layer computes that lies in a store
+    adapter_vision: int  # and where such a vision tower does
     kv_layer: int  # cache of one decoder layer
     vision: int  # at work where the vision tower is, before the text is read
     text: int  # at work wherever decoder layers run
@@ -112,7 +117,10 @@ def reckon(demand: Demand) -> Bill:
     shape, precision = demand.shape, demand.precision
     modules = shape.modules
     layer = modules[f"{LAYERS}.0"]
+    beside = demand.adapter + measure_own(shape)
+    adapter_layer = beside.layer * precision.element
     layer_bytes = weigh_parameters(layer, precision, may_quantize=True)
+    layer_bytes += adapter_layer if precision.quantize else 0  # else it is merged
     weights = {
         name: layer_bytes
         if parameters is layer
@@ -125,6 +133,8 @@ def reckon(demand: Demand) -> Bill:
         weights=weights,
         plain_layer=weigh_parameters(layer, precision, may_quantize=False),
         vision_layer=weights_of_vision_layer(shape.vision, precision),
+        adapter_layer=adapter_layer,
+        adapter_vision=beside.vision * precision.element,
         kv_layer=2 * shape.text.kv_width * precision.element * demand.context,
         vision=vision_bytes(demand),
         text=text_bytes(shape.text, precision, demand.context),

@@ -67,6 +67,7 @@ def load_worker(device: Device, part: Part, bill: Bill) -> Load:
     weights = part.layers * bill.weights[f"{LAYERS}.0"]
     weights += sum(bill.weights[name] for name in ENDS if part.ends)
     weights += sum(bill.weights[name] for name in SIGHT if part.vision)
+    weights += part.guests * bill.adapter_layer + part.guest_vision * bill.adapter_vision
     kv = (part.layers + part.guests) * bill.kv_layer
     seeing = bill.vision if part.vision or part.guest_vision else 0
     reading = bill.text if part.layers or part.guests else 0

@@ -83,16 +83,20 @@ class Offers:
         )
         if shape.unconfirmed:
             return replace(offer, reason=UNREAD)
-        return offer if plan.fits else replace(offer, reason=say_why(plan), remedy=self._mend(plan))
+        return (
+            offer
+            if plan.fits
+            else replace(offer, reason=say_why(plan), remedy=self._mend(plan, settings))
+        )
 
     def _context(self, shape: Shape | None) -> int | None:
         """The context that was given, if another model has so much."""
         given = self._settings.context
         return given if given is None or shape is None or given <= shape.context else None
 
-    def _mend(self, plan: Plan) -> str:
+    def _mend(self, plan: Plan, wanted: Settings) -> str:
         """How this would fit here, or where."""
-        settings = replace(self._settings, context=plan.demand.context)
+        settings = replace(wanted, context=plan.demand.context)
         tried = (
             plan_wanted(plan.demand.shape, replace(settings, quantize=quantize), self._machine)
             for quantize in lighter_than(plan.demand.precision.quantize)

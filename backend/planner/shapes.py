@@ -77,6 +77,8 @@ class Shape:
     tied: bool = False  # lm_head is the embedding itself
     saved_as: str = "bfloat16"  # dtype of the files
     unconfirmed: bool = False  # the numbers were never seen in a published config
+    own_rank: int = 0  # of a LoRA that fine-tuning left unmerged in the language part
+    own_vision_rank: int = 0  # and in the vision tower
 
     @property
     def modules(self) -> dict[str, Parameters]:

@@ -14,6 +14,7 @@ from backend.planner.plan import Strategy
 from backend.planner.shapes import EMBEDDINGS, HEAD, LAYERS, NORM, PROJECTOR, ROTARY, VISION
 from backend.planner.sizes import SIZES
 from terminal.plan import MakePlan, make_plan, read_plan
+from tests.backend.planner.loras import write_lora
 
 ROOT = Path(__file__).parents[2]
 ORIGINALS = ROOT / "tests" / "golden" / "original"
@@ -33,7 +34,7 @@ def plan(line: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_words_become_a_command() -> None:
     words = (
         "8B --gpus 24,23.5 --ram 64 --dtype float16 --quantize nf4 --context 4096 --tiles 4 "
-        "--strategy card --offload --json --markdown"
+        "--strategy card --offload --adapter lora --json --markdown"
     )
     assert read_plan(words.split()) == MakePlan(
         "8B",
@@ -46,6 +47,7 @@ def test_words_become_a_command() -> None:
         4,
         Strategy.CARD,
         True,
+        Path("lora"),
         True,
         True,
     )
@@ -146,6 +148,17 @@ def test_on_the_cpu_float32_is_planned_where_it_fills_half_of_the_memory_at_most
     assert device["weights_bytes"] // parameters == 4
 
 
+def test_an_adapter_counts_where_it_stays_beside_its_matrices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = write_lora(tmp_path / "lora", layers=28, rank=64, rows=4096, columns=4096)
+    for precision, more in (("", 0), (" --quantize int8", 2 * 28 * 2 * 64 * 4096)):
+        line = f"8B --gpus 24{precision}"
+        (bare,) = plan(line, capsys)["devices"]
+        (dressed,) = plan(f"{line} --adapter {lora}", capsys)["devices"]
+        assert dressed["weights_bytes"] - bare["weights_bytes"] == more
+
+
 def test_this_machine_is_meant_when_no_other_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("1B", "1B --here"):
         assert plan(line, capsys)["devices"][0]["free_bytes"] > 0
@@ -217,11 +230,17 @@ def test_the_fit_table_as_an_object_has_the_exact_parameters(
         "8B --gpus 24 --tiles 0",
         "8B --ram 16 --strategy card",
         "--quantize int8",
+        "--adapter lora",
     ],
 )
 def test_what_makes_no_sense_is_refused(line: str) -> None:
     with pytest.raises(BadInput):
         run(line)
+
+
+def test_an_adapter_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="no folder .*nowhere. Give the folder of an adapter"):
+        run(f"8B --gpus 24 --adapter {tmp_path / 'nowhere'}")
 
 
 @pytest.mark.parametrize("model", ["5B", "/nowhere", str(ROOT / "tests")])

@@ -28,6 +28,7 @@ from backend.planner.sizes import find_size
 from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.local.stand_ins import ask, instant_composer
+from tests.backend.planner.loras import write_lora
 
 PROCESSOR = Machine(cpu=Device(CPU, 64 * GB), disk=Device(DISK, 500 * GB))
 TWO_GPUS = Machine(make_gpus(24, 24), PROCESSOR.cpu, PROCESSOR.disk)
@@ -190,6 +191,17 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_ways_out() -> None:
         "38B in bfloat16 needs 77 GB + 4.3 GB cache for 16,384 tokens + "
     )
     assert "here are 2 × 24 GB. Choose nf4 (--quantize nf4), or 14B, or " in str(refusal.value)
+
+
+def test_an_adapter_that_stays_beside_quantised_matrices_is_part_of_the_refusal(
+    tmp_path: Path,
+) -> None:
+    lora = str(write_lora(tmp_path / "lora", layers=24, rank=512, rows=1, columns=100_000))
+    small = Machine(make_gpus(4))
+    assert decide_for(small, quantize="nf4").plan.fits
+    with pytest.raises(OutOfMemory, match=r"1B in nf4 needs 3\.8 GB \+ .*; here is 1 × 4 GB"):
+        decide_for(small, quantize="nf4", adapter=lora)
+    assert decide_for(small, adapter=lora).plan.fits  # it will be merged
 
 
 def test_a_shorter_context_is_planned_as_told() -> None:

@@ -56,12 +56,12 @@ def build(config: InternVLConfig, dtype: torch.dtype, device: str = "cpu") -> An
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors made inside the block while they live; `peak` is the most."""
+    """Counts the bytes, `now` and at the `peak`, of tensors made in the block while they live."""
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
         super().__init__()
         self.peak = 0
-        self._now = 0
+        self.now = 0
         self._seen = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(
@@ -78,10 +78,10 @@ class LiveBytes(TorchDispatchMode):
         if key in self._seen:
             return
         self._seen.add(key)
-        self._now += size
-        self.peak = max(self.peak, self._now)
+        self.now += size
+        self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._forget, key, size)
 
     def _forget(self, key: int, size: int) -> None:
         self._seen.discard(key)
-        self._now -= size
+        self.now -= size

@@ -52,13 +52,13 @@ def test_a_missing_vision_config_means_the_300m_tower() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "None"),
-        ({"model_type": "qwen2_5_vl"}, "qwen2_5_vl"),
+        ({}, "type 'None', not an InternVL"),
+        ({"model_type": "qwen2_5_vl"}, "type 'qwen2_5_vl', not an InternVL"),
         ({"model_type": "internvl"}, "text_config"),
         ({"model_type": "internvl_chat", "vision_config": {}}, "llm_config"),
         (hf(text_config=None), "NoneType"),
         (hf(downsample_ratio=0), "division"),
-        (with_text(model_type="qwen3_moe"), "qwen3_moe"),
+        (with_text(model_type="qwen3_moe"), "small is qwen3_moe, a mixture of experts, which"),
         (with_text(num_hidden_layers=0), "0"),
         (with_text(num_hidden_layers="24"), "'24'"),
         (with_text(hidden_size=None), "None"),

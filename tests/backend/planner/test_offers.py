@@ -8,6 +8,7 @@ import pytest
 
 from backend.offers import Offer
 from backend.planner import offers
+from backend.planner.choose import plan_wanted
 from backend.planner.costs import CONTEXT, Demand, Precision, Quantization
 from backend.planner.devices import CPU, GB, Device, Machine, in_gb, make_gpus
 from backend.planner.offers import Offers, models_beside
@@ -15,6 +16,7 @@ from backend.planner.plan import plan_devices
 from backend.planner.sizes import SIZES
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
+from tests.backend.planner.loras import write_lora
 
 NAMES = ("bundled", "1B", "2B", "8B", "9B", "14B", "38B", "78B")
 GIVEN = Settings()
@@ -76,11 +78,29 @@ def test_what_is_not_here_says_what_comes() -> None:
 
 def test_a_folder_given_at_start_is_offered_too(tmp_path: Path) -> None:
     folder = copy_small_files(ORIGINAL, tmp_path / "mine")
-    settings = Settings(model=str(folder), adapter="a", context=512)
+    adapter = write_lora(tmp_path / "lora", layers=3, rank=2, rows=8, columns=8)
+    settings = Settings(model=str(folder), adapter=str(adapter), context=512)
     offered = menu(settings)
     assert tuple(offered) == ("mine", *NAMES)
     assert offered["mine"].settings == settings and offered["mine"].fits
     assert offered["2B"].settings == replace(settings, model="2B", adapter=None)
+
+
+def test_an_adapter_counts_with_its_own_model_where_it_is_not_merged(tmp_path: Path) -> None:
+    adapter = write_lora(tmp_path / "lora", layers=28, rank=9, rows=1, columns=10**6)
+    given = Settings(model="2B", adapter=str(adapter))
+    for quantize, layers in ((None, 0), ("nf4", 28)):
+        plan = plan_wanted(SIZES[1], replace(given, quantize=quantize), TWO_CARDS)
+        bare = plan_wanted(SIZES[1], Settings(quantize=quantize), TWO_CARDS)
+        assert plan.weights_bytes - bare.weights_bytes == 2 * 9 * (10**6 + 1) * layers
+        dressed, plain = menu(given, quantize=quantize), menu(quantize=quantize)
+        assert dressed["2B"].needs == in_gb(plan.used_bytes)
+        assert dressed["14B"] == replace(plain["14B"], settings=dressed["14B"].settings)
+
+
+def test_an_adapter_that_is_none_is_told_in_the_list(tmp_path: Path) -> None:
+    offered = menu(Settings(model="2B", adapter=str(tmp_path / "none")))
+    assert offered["2B"].reason == f"There is no folder {tmp_path / 'none'}." and offered["1B"].fits
 
 
 def test_a_given_size_keeps_its_revision_and_others_do_not_get_it() -> None:
