@@ -53,12 +53,18 @@ class AnswerStreamer(TextIteratorStreamer):
 
         Raises `Stopped` when the stream is closed and `StopFound` at a stop text.
         """
-        if self._stream.closed:
-            raise Stopped
         if self.next_tokens_are_prompt:
             self.next_tokens_are_prompt = False
+            if self._stream.closed:
+                raise Stopped
             return
         (token,) = value.tolist()
+        self.take(token)
+
+    def take(self, token: int) -> None:
+        """Take the next token. Raises as `put` does."""
+        if self._stream.closed:
+            raise Stopped
         self.taken.append(token)
         if token in self._eos:
             self.end_reason = End.EOS

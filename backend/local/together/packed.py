@@ -5,7 +5,7 @@ and write pages, and computes logits only where a token is to be chosen. The net
 not changed: only while a step runs do its layers use the attention of `pages.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +15,14 @@ from transformers import InternVLForConditionalGeneration
 from transformers.generation.continuous_batching import PagedAttentionCache
 
 from backend.local.together.pages import (
-    FULL,
+    MIXING,
     NAME,
     PageReader,
-    Place,
     Scratch,
+    clear_pages,
     offer_attention,
 )
+from backend.local.together.places import find_begun, find_layout, find_rows, group
 
 LookUp = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # ids, words → embeddings
 
@@ -57,12 +58,14 @@ class PackedNetwork:
         **given: Any,
     ) -> Scores:
         """Logits at `logits_to_keep` for ids [1, tokens], virtual ones among them."""
-        places = find_places(cache, position_ids[0], given)
-        write = find_rows(cache, position_ids[0], places)
-        reader = PageReader(cache, write, places, self._scratch, self._attention)
+        layout = find_layout(cache, position_ids[0], given)
+        clear_pages(cache, find_begun(layout))
+        write = find_rows(layout, position_ids[0])
+        groups = group(layout, mixes=self._attention == MIXING)
+        reader = PageReader(cache, write, groups, self._scratch, self._attention)
         embeddings: Any = self._network.get_input_embeddings()
         words = embeddings(input_ids[0].clamp(max=embeddings.num_embeddings - 1))
-        with self._each_alone():
+        with self._by_pages():
             hidden = self._network.model.language_model(
                 inputs_embeds=self._look_up(input_ids[0], words)[None],
                 position_ids=position_ids,
@@ -72,54 +75,10 @@ class PackedNetwork:
         return Scores(self._network.lm_head(hidden[:, logits_to_keep]))
 
     @contextmanager
-    def _each_alone(self) -> Iterator[None]:
-        """Have the decoder layers attend request by request; the model's one thread is here."""
+    def _by_pages(self) -> Iterator[None]:
+        """Have the decoder layers attend by pages; the model's one thread is here."""
         self._config._attn_implementation = NAME
         try:
             yield
         finally:
             self._config._attn_implementation = self._attention
-
-
-def find_places(
-    cache: PagedAttentionCache, positions: torch.Tensor, given: dict[str, Any]
-) -> list[Place]:
-    """Where each request's tokens are in a step, and on which pages what it read is.
-
-    transformers tells pages either in a table (when everybody reads one token) or by naming the
-    place of every token; when nobody read anything before, it names only places to write.
-    """
-    size = page_size(cache)
-    bounds = given["cu_seq_lens_q"].tolist()
-    table, read, write = given["block_table"], given["read_index"][0], given["write_index"][0]
-    lengths = (positions[[end - 1 for end in bounds[1:]]] + 1).tolist()
-    named = read if len(read) else write
-    rows = table[0] if table is not None else torch.split(named, lengths)
-    return [
-        Place(begin, end, _pages(row, length, size, table is not None), length)
-        for begin, end, row, length in zip(bounds, bounds[1:], rows, lengths, strict=False)
-    ]
-
-
-def find_rows(
-    cache: PagedAttentionCache, positions: torch.Tensor, places: Sequence[Place]
-) -> torch.Tensor:
-    """For each token of a step, where on the pages its keys and values go."""
-    size = page_size(cache)
-    rows = []
-    for place in places:
-        at = positions[place.begin : place.end].to(torch.int64)
-        rows.append(place.pages[at // size] * size + at % size)
-    return torch.cat(rows)
-
-
-def page_size(cache: PagedAttentionCache) -> int:
-    """Tokens that a page holds."""
-    allocator: Any = cache.cache_allocators[FULL]
-    return int(allocator.tokens_per_page)
-
-
-def _pages(row: torch.Tensor, length: int, size: int, of_pages: bool) -> torch.Tensor:
-    if of_pages:
-        return row[: -(-length // size)].to(torch.int64)
-    return row[::size] // size

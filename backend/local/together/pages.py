@@ -3,8 +3,8 @@
 transformers' way without flash attention is one dense mask over all requests together, whose
 cost grows with the product of their lengths (2 cores, 8 requests of 1,500 tokens: a quarter of
 the tokens/s of one after another). Here the function that the network was loaded with is called
-for one request at a time, so that it computes what it computes for a request that is alone.
-It knows no requests: only where in the step each one's tokens are, and on which pages.
+for requests side by side, each with its own pages, where they have one token each and are about
+as long; a request that reads several tokens is alone. It knows no requests, only their places.
 """
 
 from collections.abc import Sequence
@@ -16,34 +16,27 @@ from transformers import AttentionInterface
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME = "each_request_alone"  # how transformers' table of attentions calls the function below
-FULL = "full_attention"
+from backend.local.together.places import FULL, Group
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One request in a step: its tokens are `begin`…`end` of all, its keys fill `pages`."""
-
-    begin: int
-    end: int
-    pages: torch.Tensor  # rows of the page views, int64
-    length: int  # tokens on those pages, the step's own included
+NAME = "each_request_its_pages"  # how transformers' table of attentions calls the function below
+MIXING = "sdpa"  # the attention whose mask can tell several requests how far each may look
 
 
 class Scratch:
-    """Room to lay one request's pages side by side; kept, since new memory costs page faults."""
+    """Room to lay pages side by side; kept, since new memory costs page faults."""
 
     def __init__(self) -> None:
         self._room: dict[str, torch.Tensor] = {}
 
-    def gather(self, name: str, pages: torch.Tensor, place: Place) -> torch.Tensor:
-        """The tokens of a place, [1, heads, length, width], good until the next call."""
-        count = len(place.pages)
+    def gather(self, name: str, pages: torch.Tensor, group: Group) -> torch.Tensor:
+        """The tokens of a group, [requests, heads, length, width], good until the next call."""
+        count = len(group.pages)
         room = self._room.get(name)
         if room is None or len(room) < count:
             room = self._room[name] = pages.new_empty((2 * count, *pages.shape[1:]))
-        torch.index_select(pages, 0, place.pages, out=room[:count])
-        return room[:count].flatten(0, 1)[: place.length].transpose(0, 1)[None]
+        torch.index_select(pages, 0, group.pages, out=room[:count])
+        tokens = room[:count].view(group.requests, -1, *pages.shape[2:])
+        return tokens[:, : group.length].transpose(1, 2)
 
 
 class PageReader:
@@ -53,7 +46,7 @@ class PageReader:
         self,
         cache: PagedAttentionCache,
         write: torch.Tensor,
-        places: Sequence[Place],
+        groups: Sequence[Group],
         scratch: Scratch,
         attention: str,
     ) -> None:
@@ -61,7 +54,7 @@ class PageReader:
 
         `attention` is the function to compute with, as transformers names it.
         """
-        self.places = places
+        self.groups = groups
         self.scratch = scratch
         self.attention = attention
         self._allocator: Any = cache.cache_allocators[FULL]
@@ -86,12 +79,12 @@ class LayerPages:
     name: str
     reader: PageReader
 
-    def of(self, place: Place) -> torch.Tensor:
-        """Of one request, [1, heads, length, width]."""
-        return self.reader.scratch.gather(self.name, self.pages, place)
+    def of(self, group: Group) -> torch.Tensor:
+        """Of some requests, [requests, heads, length, width]."""
+        return self.reader.scratch.gather(self.name, self.pages, group)
 
 
-def attend_alone(
+def attend_by_pages(
     module: Any,
     query: torch.Tensor,
     keys: LayerPages,
@@ -102,28 +95,27 @@ def attend_alone(
     """Attention of the tokens [1, heads, tokens, width], each request's over its own pages."""
     reader = keys.reader
     attend = ALL_ATTENTION_FUNCTIONS[reader.attention]
-    outputs = []
-    for place in reader.places:
-        mask = causal_mask(place, query.device) if reader.attention == "sdpa" else None
-        one = query[:, :, place.begin : place.end]
-        output, _ = attend(module, one, keys.of(place), values.of(place), mask, **choices)
-        outputs.append(output)
-    return torch.cat(outputs, dim=1), None
-
-
-def causal_mask(place: Place, device: torch.device) -> torch.Tensor | None:
-    """True where a token may look, [1, 1, tokens, length]: up to itself.
-
-    `None` where `sdpa` knows without: for one token, and when nothing was read before. Flash
-    attention aligns its causal mask at the last token and never needs one.
-    """
-    tokens = place.end - place.begin
-    if tokens in (1, place.length):
-        return None
-    allowed = torch.ones(tokens, place.length, dtype=torch.bool, device=device)
-    return allowed.tril_(place.length - tokens)[None, None]
+    _, heads, tokens, width = query.shape
+    outputs = query.new_empty((1, tokens, heads, width))
+    for group in reader.groups:
+        asked = query[0].index_select(1, group.tokens).view(heads, group.requests, -1, width)
+        output, _ = attend(
+            module, asked.transpose(0, 1), keys.of(group), values.of(group), group.mask, **choices
+        )
+        outputs[0].index_copy_(0, group.tokens, output.flatten(0, 1))
+    return outputs, None
 
 
 def offer_attention() -> None:
-    """Put `attend_alone` into transformers' table, from which layers take it by name."""
-    AttentionInterface.register(NAME, attend_alone)
+    """Put `attend_by_pages` into transformers' table, from which layers take it by name."""
+    AttentionInterface.register(NAME, attend_by_pages)
+
+
+def clear_pages(cache: PagedAttentionCache, pages: torch.Tensor) -> None:
+    """Forget on some pages what requests of earlier left there.
+
+    Tokens that nobody may look at are multiplied by zero, and a number that is none stays none.
+    """
+    allocator: Any = cache.cache_allocators[FULL]
+    stride = allocator.block_physical_stride // allocator.tokens_per_page
+    allocator._copy_view.index_fill_(0, pages // stride, 0)

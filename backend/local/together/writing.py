@@ -3,8 +3,6 @@
 Whoever drives the network for several requests keeps one of these for each. It knows no network.
 """
 
-import torch
-
 from backend.checkpoint.facts import Facts
 from backend.conversation import End
 from backend.local.decoding import ByteTable
@@ -25,12 +23,13 @@ class Writing:
         self.prepared = prepared
         self.stream = stream
         self._streamer = AnswerStreamer(stream, table, facts.eos_token_ids)
-        self._streamer.put(torch.empty(1, 0))  # the prompt comes first, and is passed over
+        if stream.closed:
+            raise Stopped
 
     def take(self, token: int, last: bool) -> Ended | None:
         """Hand on a token; tells the end if this is it."""
         try:
-            self._streamer.put(torch.tensor([token]))
+            self._streamer.take(token)
             if not last:
                 return None
             self._streamer.end()
