@@ -17,6 +17,7 @@ class Offer:
     settings: Settings
     needs: str = ""  # room, as "6.5 GB"; "" if not known
     comes: str = ""  # what has to be fetched from the hub, as "4.2 GB"; "" if it is here
+    note: str = ""  # what to know of it before it is chosen, as "experimental"
     reason: str = ""
     remedy: str = ""  # how or where it would fit, as "in nf4 or on 2 × 48 GB"
 

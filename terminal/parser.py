@@ -101,8 +101,8 @@ def add_model_options(parser: Parser) -> None:
     model.value(
         "--model",
         DEFAULTS.model,
-        f"a size as 2B, a hub id, a folder, {BUNDLED} for the small one that comes along, or "
-        f"{AUTO} for the largest that fits this machine",
+        f"a size as 2B (9B is experimental), a hub id, a folder, {BUNDLED} for the small one that "
+        f"comes along, or {AUTO} for the largest that fits this machine",
     )
     model.group.add_argument(
         "--decoder",

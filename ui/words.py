@@ -175,7 +175,8 @@ def offer_lines(offer: Offer, chosen: bool) -> list[str]:
     where = offer.remedy.replace(" × ", "\u00a0×\u00a0").replace(" GB", "\u00a0GB")
     remedy = f"{offer.reason}, fits {where}" if where else offer.reason
     comes = f"needs the hub: {offer.comes}" if offer.comes and offer.fits and not chosen else ""
-    return [line for line in ("chosen now" if chosen else "", remedy, comes) if line]
+    lines = ("chosen now" if chosen else "", offer.note, remedy, comes)
+    return [line for line in lines if line]
 
 
 def tiles_of(columns: int, rows: int, tiles: int) -> str:

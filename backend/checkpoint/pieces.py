@@ -13,6 +13,7 @@ which is `<|im_end|>`. Such pieces are made control pieces before the library re
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class Pieces(Tokens):
         self._model = model
         self._contents = {number: content.encode() for content, number in self.added.items()}
         self._silent = frozenset(self.added[sign] for sign in self.signs)
+        self._spelt = cache(self._spell)  # of an answer that is decoded at every pause
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text` read as nothing but text: never the id of an added token."""
@@ -65,6 +67,9 @@ class Pieces(Tokens):
 
     def spell(self, token_id: int) -> bytes:
         """What a token stands for in the midst of a text; nothing if there is no such id."""
+        return self._spelt(token_id)
+
+    def _spell(self, token_id: int) -> bytes:
         if token_id in self._contents:
             return self._contents[token_id]
         if not 0 <= token_id < self._model.piece_size() or self._model.is_control(token_id):
@@ -73,6 +78,11 @@ class Pieces(Tokens):
         if self._model.is_byte(token_id):
             return bytes([int(piece[1:-1], 16)])  # <0xE0>
         return piece.replace(SPACE, " ").encode()
+
+
+def is_sentencepiece(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` is one of these."""
+    return (folder / FILE).is_file()
 
 
 def read_pieces(folder: Path, added: Mapping[str, Added]) -> Tokens:

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from backend.checkpoint.files import broken, read_json
-from backend.checkpoint.pieces import FILE, read_pieces
+from backend.checkpoint.pieces import FILE, is_sentencepiece, read_pieces
 from backend.checkpoint.tokens import Added, Tokens, mend
 from backend.errors import BadCheckpoint
 
@@ -67,7 +67,7 @@ def read_tokens(folder: Path) -> Tokens:
     not of a kind that an InternVL since 2.5 has.
     """
     added = _read_small_files(folder)
-    if (folder / FILE).is_file():
+    if is_sentencepiece(folder):
         return read_pieces(folder, added)
     try:
         tokenizer = _read_whole(folder) or _read_parts(folder)

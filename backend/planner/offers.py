@@ -6,8 +6,10 @@ What each needs comes from shapes alone; whether its files are here, from the hu
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 from backend.checkpoint.find import find_checkpoint, name_of, repository_of
+from backend.checkpoint.pieces import is_sentencepiece
 from backend.checkpoint.reach import find_facts_here, is_here
 from backend.errors import EngineError
 from backend.offers import Menu, Offer
@@ -22,7 +24,7 @@ from backend.planner.shapes import Shape
 from backend.planner.sizes import SIZES, find_size
 from backend.settings import BUNDLED, Settings
 
-UNREAD = "experimental: its tokenizer is not read yet"
+EXPERIMENTAL = "experimental"  # held by tests, never tried with weights that were published
 
 
 class Offers:
@@ -80,9 +82,8 @@ class Offers:
             settings,
             needs=in_gb(plan.used_bytes),
             comes="" if fetched else in_gb(shape.saved_bytes),
+            note=EXPERIMENTAL if is_experimental(settings.model, shape) else "",
         )
-        if shape.unconfirmed:
-            return replace(offer, reason=UNREAD)
         return (
             offer
             if plan.fits
@@ -126,10 +127,20 @@ def shape_of(model: str) -> Shape | None:
 
     Raises `BadCheckpoint` for files here that are of another family or damaged.
     """
-    if repository_of(model) is None:
-        return read_shape(find_checkpoint(model, only_facts=True), name_of(model))
-    folder = find_facts_here(model)
+    folder = _folder_of(model)
     return read_shape(folder, name_of(model)) if folder else find_size(model)
+
+
+def is_experimental(model: str, shape: Shape) -> bool:
+    """Whether a model is as InternVL3 9B: its tokenizer, or its shape while it is not here."""
+    folder = _folder_of(model)
+    return is_sentencepiece(folder) if folder else shape.unconfirmed
+
+
+def _folder_of(model: str) -> Path | None:
+    if repository_of(model) is None:
+        return find_checkpoint(model, only_facts=True)
+    return find_facts_here(model)
 
 
 def say_why(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from backend.settings import Settings
 from tests.ui.conftest import ROOT, Desk, panel, texts
 from ui import build_page, words
 from ui.box import LOADING_S, READY_S, BoxHandlers
-from ui.picker import PickHandlers, draw_menu
+from ui.picker import PickHandlers, draw_menu, draw_offer
 from ui.uploads import draw_card
 
 OTHER = ROOT / "tests" / "golden" / "original" / "qknorm-112"
@@ -82,6 +82,12 @@ def test_a_row_tells_what_a_model_needs_and_whether_it_fits() -> None:
     assert "needs the hub: 4.2 GB" in fetched
     assert "disabled" in large and "90 GB" in large
     assert "too large, fits in nf4 or on 2\u00a0×\u00a048\u00a0GB" in large
+
+
+def test_a_row_notes_what_to_know_before_choosing() -> None:
+    noted = Offer("9B", Settings(model="9B"), "22 GB", note="experimental")
+    assert "<span>experimental</span>" in draw_offer(noted, chosen=False)
+    assert "<span>" not in draw_offer(replace(noted, note=""), chosen=False)
 
 
 def test_another_precision_shows_what_it_needs_and_chooses_nothing(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from backend.planner.plan import plan_devices
 from backend.planner.sizes import SIZES
 from backend.settings import Settings
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
+from tests.backend.checkpoint.recorded_pieces import RECORDED
 from tests.backend.planner.loras import write_lora
 
 NAMES = ("bundled", "1B", "2B", "8B", "9B", "14B", "38B", "78B")
@@ -43,7 +44,7 @@ def test_needs_and_fits_are_the_planner_s(quantize: str | None) -> None:
         precision = Precision(quantize=Quantization(quantize) if quantize else None)
         plan = plan_devices(Demand(shape, precision), TWO_CARDS)
         assert offered[shape.name].needs == in_gb(plan.used_bytes)
-        assert offered[shape.name].fits is (plan.fits and not shape.unconfirmed)
+        assert offered[shape.name].fits is plan.fits
         assert offered[shape.name].settings.quantize == quantize
 
 
@@ -73,7 +74,17 @@ def test_what_is_not_here_says_what_comes() -> None:
         "38B": "77 GB",
         "78B": "157 GB",
     }
-    assert not offered["9B"].fits and "tokenizer is not read" in offered["9B"].reason
+
+
+def test_the_9b_and_what_is_like_it_may_be_chosen_as_experimental(tmp_path: Path) -> None:
+    offered = menu()
+    assert offered["9B"].fits
+    assert [name for name, offer in offered.items() if offer.note] == ["9B"]
+    folder = RECORDED[0].write_checkpoint(tmp_path / "mine")
+    assert menu(Settings(model=str(folder)))["mine"].note == offered["9B"].note == "experimental"
+    assert not menu(Settings(model=str(copy_small_files(ORIGINAL, tmp_path / "other"))))[
+        "other"
+    ].note
 
 
 def test_a_folder_given_at_start_is_offered_too(tmp_path: Path) -> None:
