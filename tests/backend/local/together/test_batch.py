@@ -123,7 +123,7 @@ def test_greedy_neighbours_of_one_left_to_chance_stay_as_they_are(
     greedy = let_in(workshop, endless, request(UNSURE, room=20))
     narrow = let_in(workshop, endless, request(UNSURE, room=20, temperature=2, top_k=1))
     # Else one in ten of them would be what is likeliest.
-    endless._steps._processor.logit_processor._generator.manual_seed(1)
+    endless._steps._processor.logit_processor._generator.manual_seed(2)
     finish(endless)
     assert greedy.token_ids == narrow.token_ids == expected
     assert len({expected, *(stream.token_ids for stream in chances)}) == 3
