@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from backend.checkpoint.files import read_json
+from backend.checkpoint.files import called, read_json
 from backend.checkpoint.tokenizer import read_added_tokens
 from backend.errors import BadCheckpoint
 
@@ -69,7 +69,8 @@ def read_facts(folder: Path, name: str | None = None) -> Facts:
     config = read_json(folder / "config.json")
     if not config:
         raise BadCheckpoint(
-            f"{folder} has no config.json.", "Give the folder that a checkpoint was saved to."
+            f"{called(folder)} has no config.json, so it is no checkpoint.",
+            "Give the folder that one was saved to, or OpenGVLab/InternVL3-2B-hf or the like.",
         )
     layout = recognise_layout(folder, config)
     try:
@@ -87,13 +88,13 @@ def recognise_layout(folder: Path, config: Mapping[str, Any]) -> Layout:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in LAYOUTS:
         raise BadCheckpoint(
-            f"{folder} holds a model of type {model_type!r}, not an InternVL.",
-            "Give an InternVL3 checkpoint.",
+            f"{called(folder)} holds a model of type {model_type!r}, not an InternVL.",
+            "Give a checkpoint of InternVL2.5, 3 or 3.5, as 2B or OpenGVLab/InternVL3-2B-hf.",
         )
     template = config.get("template", TEMPLATE)
     if template != TEMPLATE:
         raise BadCheckpoint(
-            f"{folder} was trained with the chat template {template!r}, not {TEMPLATE!r}.",
+            f"{called(folder)} was trained with the chat template {template!r}, not {TEMPLATE!r}.",
             "Give a checkpoint of InternVL2.5 or later.",
         )
     return LAYOUTS[model_type]

@@ -58,6 +58,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def called(folder: Path) -> str:
+    """How a person knows a folder: the repository, where the hub's cache made it, else its path."""
+    kept = folder.parent.parent.name if folder.parent.name == "snapshots" else ""
+    return kept.removeprefix("models--").replace("--", "/", 1) if "--" in kept else str(folder)
+
+
 def broken(path: Path) -> BadCheckpoint:
     """The error of a file that is there and cannot be read."""
     return BadCheckpoint(f"{path} cannot be read.", "Download the checkpoint again.")

@@ -6,11 +6,12 @@ code. What the files say is the business of `facts`.
 """
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from backend.checkpoint.fetch import Follow, Tally, fetch
-from backend.checkpoint.files import broken, read_header, read_json
+from backend.checkpoint.files import broken, called, read_header, read_json
 from backend.errors import BadCheckpoint, BadSetting
 from backend.settings import BUNDLED
 
@@ -49,6 +50,8 @@ def find_checkpoint(
             )
     else:
         folder = _fetch(repository, revision, only_facts, follow)
+        if not (only_facts or any(folder.glob("*.safetensors"))):
+            raise _no_weights(repository, _listed(repository, revision))
     if not only_facts:
         check_weights(folder)
     return folder
@@ -76,11 +79,11 @@ def check_weights(folder: Path) -> None:
     """Raise `BadCheckpoint` unless every safetensors file that should be in `folder` is whole."""
     files = _shards(folder) or sorted(folder.glob("*.safetensors"))
     if not files:
-        raise _no_weights(folder)
+        raise _no_weights(called(folder), [path.name for path in folder.iterdir()])
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise BadCheckpoint(
-            f"{folder} is incomplete: {missing[0]} is missing"
+            f"{called(folder)} is incomplete: {missing[0]} is missing"
             + (f" and {len(missing) - 1} more of {len(files)}." if len(missing) > 1 else "."),
             "Download the checkpoint again; what is there already is kept.",
         )
@@ -171,15 +174,26 @@ def _first_line(error: Exception) -> str:
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
 
 
-def _no_weights(folder: Path) -> BadCheckpoint:
-    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+def _listed(repository: str, revision: str | None) -> list[str]:
+    """Names of the files in a repository; none where the hub cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().list_repo_files(repository, revision=revision)
+    except Exception:  # the client lets its network library's own errors through
+        return []
+
+
+def _no_weights(name: str, files: Sequence[str]) -> BadCheckpoint:
+    pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
     if pickled:
         return BadCheckpoint(
-            f"{folder} holds only weights that run code when opened ({pickled[0].name}).",
-            "Use a checkpoint in safetensors.",
+            f"{name} holds only weights that run code when opened ({pickled[0]}).",
+            "Use a checkpoint in safetensors, as OpenGVLab/InternVL3-2B-hf.",
         )
     return BadCheckpoint(
-        f"{folder} holds no weights (*.safetensors).", "Download the checkpoint again."
+        f"{name} holds no weights (*.safetensors).",
+        "Download the checkpoint again, or give another.",
     )
 
 
@@ -191,10 +205,10 @@ def _check_whole(file: Path) -> None:
     except ValueError as error:
         raise BadCheckpoint(
             f"{file} is not a file of weights (an unfinished download, or git without LFS).",
-            "Download the checkpoint again.",
+            "Delete it and download the checkpoint again.",
         ) from error
     if size != promised:
         raise BadCheckpoint(
             f"{file} is incomplete: {size:,} of {promised:,} bytes are there.",
-            "Download the checkpoint again; what is there already is kept.",
+            "Delete it and download the checkpoint again; the other files are kept.",
         )

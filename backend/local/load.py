@@ -19,7 +19,7 @@ from transformers import InternVLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from backend.checkpoint.facts import Layout
-from backend.checkpoint.files import read_json
+from backend.checkpoint.files import called, read_json
 from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.tokens import Tokens
 from backend.errors import BadCheckpoint
@@ -196,24 +196,24 @@ def _require_all(folder: Path, told: dict[str, Any]) -> None:
     if told["mismatched_keys"]:
         odd = sorted(str(key[0]) for key in told["mismatched_keys"])
         raise BadCheckpoint(
-            f"{len(odd)} weights in {folder} have another shape than its config.json says, "
+            f"{len(odd)} weights in {called(folder)} have another shape than its config.json says, "
             f"{odd[0]} among them.",
             "The files are of two checkpoints: download it again.",
         )
     if not is_unmerged(read_json(folder / "config.json")) and _has_lora(told["unexpected_keys"]):
         raise BadCheckpoint(
-            f"{folder} has a LoRA beside its weights, and its config.json tells of none.",
+            f"{called(folder)} has a LoRA beside its weights, and its config.json tells of none.",
             "Merge it where it was trained.",
         )
     foreign = sorted(key for key in told["unexpected_keys"] if key.split(".")[0] not in PARTS)
     if foreign:
         raise BadCheckpoint(
-            f"{folder} has a part that this program does not know ({foreign[0]}).",
+            f"{called(folder)} has a part that this program does not know ({foreign[0]}).",
             "Give a checkpoint of InternVL2.5, 3 or 3.5 itself, not of a variant of it.",
         )
     missing = sorted(told["missing_keys"])
     if missing:
         raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} weights, {missing[0]} among them.",
+            f"{called(folder)} lacks {len(missing)} weights, {missing[0]} among them.",
             "Download the checkpoint again.",
         )

@@ -41,7 +41,7 @@ def shape_of(config: Config, name: str) -> Shape:
     if layout not in _LAYOUTS:
         raise BadCheckpoint(
             f"{name} is a model of type {layout!r}, not an InternVL.",
-            "Give an InternVL3 checkpoint.",
+            "Give a checkpoint of InternVL2.5, 3 or 3.5, as 2B or OpenGVLab/InternVL3-2B-hf.",
         )
     if config.get("quantization_config"):
         raise BadCheckpoint(

@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import DryRunError
 
+from backend.checkpoint.facts import read_facts
 from backend.checkpoint.fetch import Tally, fetch
 from backend.checkpoint.find import find_checkpoint
 from backend.checkpoint.reach import is_here
@@ -126,6 +127,23 @@ def test_what_the_hub_refuses_comes_as_it_does_without_a_follower(
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(BadCheckpoint, match="No space left"):
         find_checkpoint("2B", follow=lambda done, total: None)
+
+
+def test_a_repository_without_safetensors_says_what_it_has_instead(hub: ScriptedHub) -> None:
+    del hub.files["model.safetensors"]
+    pickled = r"^someone/model holds only weights that run code when opened \(pytorch_model\.bin\)"
+    with pytest.raises(BadCheckpoint, match=pickled):
+        find_checkpoint("someone/model")
+    del hub.files["pytorch_model.bin"]
+    with pytest.raises(BadCheckpoint, match="^someone/model holds no weights"):
+        find_checkpoint("someone/model")
+
+
+def test_another_family_of_the_hub_is_named_by_its_repository(hub: ScriptedHub) -> None:
+    hub.files["config.json"] = json.dumps({"model_type": "qwen2_vl"}).encode()
+    folder = find_checkpoint("someone/model", only_facts=True)
+    with pytest.raises(BadCheckpoint, match="^someone/model holds a model of type 'qwen2_vl'"):
+        read_facts(folder)
 
 
 def test_bars_of_files_are_not_bytes_and_the_one_ahead_counts() -> None:

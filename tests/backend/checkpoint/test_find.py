@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import errors
 
 from backend.checkpoint import find
+from backend.checkpoint.files import called
 from backend.checkpoint.find import check_weights, find_checkpoint, name_of, repository_of
 from backend.errors import BadCheckpoint, BadSetting
 from tests.backend.checkpoint.folders import ORIGINAL, copy_small_files
@@ -46,6 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     hub = FakeHub(folder)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: ["README.md"])
     return hub
 
 
@@ -117,7 +119,7 @@ def test_facts_alone_need_no_weights(hub: FakeHub, folder: Path):
     (folder / "model.safetensors").unlink()
     assert find_checkpoint("2B", only_facts=True) == folder
     assert "*.safetensors" not in hub.asked[0][1]["allow_patterns"]
-    with pytest.raises(BadCheckpoint, match="holds no weights"):
+    with pytest.raises(BadCheckpoint, match="OpenGVLab/InternVL3-2B-hf holds no weights"):
         find_checkpoint("2B")
 
 
@@ -180,6 +182,15 @@ def test_pickled_weights_are_refused(folder: Path):
         find_checkpoint(str(folder))
 
 
+def test_a_folder_of_the_hubs_cache_goes_by_its_repository(tmp_path: Path, folder: Path):
+    kept = tmp_path / "models--someone--their-model" / "snapshots" / "0123"
+    shutil.copytree(folder, kept)
+    write_index(kept, "one.safetensors")
+    with pytest.raises(BadCheckpoint, match="^someone/their-model is incomplete: one.safetensors"):
+        check_weights(kept)
+    assert called(kept.parent) == str(kept.parent) and called(folder) == str(folder)
+
+
 def test_split_weights_are_found_whole(folder: Path):
     write_index(folder, "one.safetensors", "two.safetensors")
     write_weights(folder / "one.safetensors")
@@ -204,7 +215,7 @@ def test_a_broken_index_is_told(folder: Path, weight_map: object):
 @pytest.mark.parametrize("cut", [1, 8])
 def test_half_a_file_of_weights_is_told(folder: Path, cut: int):
     write_weights(folder / "model.safetensors", cut)
-    with pytest.raises(BadCheckpoint, match=r"model\.safetensors is incomplete.*bytes"):
+    with pytest.raises(BadCheckpoint, match=r"model\.safetensors is incomplete.*bytes.*Delete it"):
         find_checkpoint(str(folder))
 
 
