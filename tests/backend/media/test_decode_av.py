@@ -24,6 +24,17 @@ def fault_of(path: Path, ask: Ask = ANY) -> Fault:
     return caught.value.fault
 
 
+def hidden(folder: Path) -> Path:
+    """A video whose only frame is decoded and never shown."""
+    path = video(folder / "x.webm", "libvpx", frames=1)
+    with av.open(str(path)) as container:
+        packet = bytes(next(container.demux(video=0)))
+    content = bytearray(path.read_bytes())
+    content[content.index(packet)] &= ~0x10  # "show this frame" of VP8
+    path.write_bytes(content)
+    return path
+
+
 def test_a_codec_that_nothing_here_knows_is_told(tmp_path: Path) -> None:
     content = video(tmp_path / "x.mp4").read_bytes()
     (tmp_path / "strange.mp4").write_bytes(content.replace(b"avc1", b"zzzz"))
@@ -38,13 +49,14 @@ def test_a_header_without_any_frame_has_no_pictures(tmp_path: Path) -> None:
 
 
 def test_packets_that_give_no_frame_are_damaged(tmp_path: Path) -> None:
-    path = video(tmp_path / "x.webm", "libvpx", frames=1)
-    with av.open(str(path)) as container:
-        packet = bytes(next(container.demux(video=0)))
-    content = bytearray(path.read_bytes())
-    content[content.index(packet)] &= ~0x10  # "show this frame" of VP8
-    path.write_bytes(content)
-    assert fault_of(path) is Fault.DAMAGED
+    assert fault_of(hidden(tmp_path)) is Fault.DAMAGED
+
+
+def test_a_video_without_times_whose_frames_are_gone_is_damaged(tmp_path: Path) -> None:
+    ask = replace(ANY, path=str(hidden(tmp_path)), ordered=False, targets=(Target(0, 0, 0),))
+    with pytest.raises(Failed) as caught, open_video(ask) as opened:
+        list(frames_of(opened, ask))
+    assert caught.value.fault is Fault.DAMAGED
 
 
 def test_a_frame_that_nothing_near_stands_for_is_damaged(tmp_path: Path) -> None:
