@@ -103,6 +103,27 @@ def test_a_picture_and_a_second_turn_are_answered(
         assert told["answer"] == read(model, told["token_ids"]) != ""
 
 
+def test_rows_of_a_file_are_answered_as_one_by_one(
+    model: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    asked: list[dict[str, Any]] = [
+        {"question": "Hello, who are you?"},
+        {"question": "สวัสดี <s>你好</s>", "images": [str(picture)]},
+    ]
+    rows.write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+    batch = ["--batch", str(rows), "--out", str(out), "--model", str(model), *GREEDY]
+    assert app.main(["ask", *batch]) == 0
+    capsys.readouterr()
+    lines = out.read_text(encoding="utf-8").splitlines()
+    for row, answered in zip(asked, map(json.loads, lines), strict=True):
+        files = [word for image in row.get("images", ()) for word in ("--image", image)]
+        words = [row["question"], *files, "--model", str(model), *GREEDY]
+        (alone,) = ask(*words, capsys=capsys)["turns"]
+        assert answered["token_ids"] == alone["token_ids"]
+        assert answered["answer"] == alone["answer"] == read(model, alone["token_ids"])
+
+
 def test_a_dry_run_shows_how_the_prompt_begins(
     model: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
