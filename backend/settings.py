@@ -45,6 +45,7 @@ class Settings:
     batching: str = AUTO  # whether several requests are answered at once
     side_by_side: bool = False  # whether rows of a file are asked, which share no beginning
     cache_gb: float | None = None  # what is kept for later questions at most; None: what is spare
+    host_cache_gb: float = 0.0  # of the host's memory, for caches that leave the GPU
     context: int | None = None  # tokens, prompt and answer together; None: the checkpoint's
     strategy: str = "balanced"
     offload: bool = False  # what does not fit may lie off the device that computes
@@ -78,6 +79,7 @@ class Settings:
         check_range("queue length", self.max_queue, 1, 10_000)
         check_range("number of frames", self.frames, 1, MOST_FRAMES)
         check_range("size of the cache in GB", self.cache_gb, 0, 1_000_000)
+        check_range("size of the host's cache in GB", self.host_cache_gb, 0, 1_000_000)
         check_range("context", self.context, LEAST_CONTEXT, 10_000_000)
         _check_choice("decoder", self.decoder, DECODERS)
         _check_choice("tiling", self.tiling, TILINGS)

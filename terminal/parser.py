@@ -42,6 +42,9 @@ memory, no more speed"""
 CACHE_HELP = """\
 what was read and seen is kept for later questions up to so many GB, and yields when a question
 needs the room; 0 keeps nothing (default: a share of what is free beside the model)"""
+HOST_CACHE_HELP = """\
+what was read and must leave an NVIDIA GPU is kept in the host's memory up to so many GB, and comes
+back when a conversation goes on"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,6 +126,7 @@ def add_loading_options(parser: Parser) -> None:
     add("--attention", choices=ATTENTIONS, default=DEFAULTS.attention, help=ATTENTION_HELP)
     add("--batching", choices=BATCHINGS, default=DEFAULTS.batching, help=BATCHING_HELP)
     loading.maybe("--cache-gb", float, CACHE_HELP)
+    loading.value("--host-cache-gb", DEFAULTS.host_cache_gb, HOST_CACHE_HELP)
     loading.maybe("--context", int, "tokens at most, prompt and answer (default: the checkpoint's)")
     add(
         "--strategy",

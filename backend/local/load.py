@@ -26,7 +26,7 @@ from backend.errors import BadCheckpoint
 from backend.local.adapter import Adapter, apply_adapter, read_adapter
 from backend.local.choices import decide, refuse_question, told_free
 from backend.local.devices import find_machine, free_on
-from backend.local.memory.room import kept_bytes
+from backend.local.memory.room import host_bytes, kept_bytes
 from backend.local.model import LocalModel
 from backend.local.original import convert_config, original_layout
 from backend.local.placement import Placement
@@ -60,6 +60,7 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     facts = composer.facts
     shape = read_shape(facts.folder, facts.name)
     choices = decide(settings, shape, find_machine())
+    on_host = host_bytes(settings.host_cache_gb, choices.plan)
     stages = Stages(report)
     if choices.on_processor:
         spare_a_core()
@@ -70,6 +71,7 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
         composer.tokens,
         partial(refuse_question, choices.plan),
         kept_bytes(settings.cache_gb, choices.plan, told_free(choices.plan)),
+        on_host,
     )
     model.open_batching(settings.batching, fit(choices.plan, facts.context_length, free_on))
     if settings.side_by_side and settings.batching == AUTO and choices.is_spread:

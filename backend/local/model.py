@@ -27,6 +27,7 @@ from backend.local.loaded import exact, places_of, precision_of
 from backend.local.memory.ahead import Interest
 from backend.local.memory.caches import Caches, Start
 from backend.local.memory.features import Features
+from backend.local.memory.host import Host
 from backend.local.memory.prefix import Reading
 from backend.local.pixels import normalise
 from backend.local.preparation import Cut, Prepared
@@ -55,10 +56,12 @@ class LocalModel:
         tokens: Tokens,
         refuse: Callable[[Prepared], None] = lambda prepared: None,
         kept_bytes: int = KEPT_BYTES,
+        host_bytes: int = 0,
     ) -> None:
         """`refuse` raises `OutOfMemory` for a question that the devices have no room for.
 
-        At most `kept_bytes` of what was computed are kept for later questions.
+        At most `kept_bytes` of what was computed are kept for later questions, and caches that
+        leave the device for at most `host_bytes` of the host's memory.
         """
         self.device = describe(places_of(network))
         self.precision = precision_of(network)
@@ -71,7 +74,10 @@ class LocalModel:
         self._refuse = refuse
         features = kept_bytes // FEATURES_SHARE
         self.features = Features(self._encode, features)
-        self.caches = Caches(kept_bytes - features if exact(network) else 0)
+        may_keep = exact(network)
+        self.caches = Caches(
+            kept_bytes - features if may_keep else 0, Host(host_bytes if may_keep else 0)
+        )
         self._facts = facts
         self._table = ByteTable(tokens)
         self.batching = Batching()
@@ -208,7 +214,7 @@ class LocalModel:
         if refusal:
             raise refusal
         config = self._network.config.get_text_config(decoder=True)
-        return start or Start(DynamicCache(config=config), 0)
+        return self.caches.fetch(start) if start else Start(DynamicCache(config=config), 0)
 
     def _refusal(self, prepared: Prepared) -> OutOfMemory | None:
         try:
@@ -218,8 +224,8 @@ class LocalModel:
         return None
 
     def _forget_some(self) -> bool:
-        """Free the cache used longest ago, else all features; false if nothing is kept."""
-        if self.caches.forget_oldest():
+        """Free the device of the oldest cache, else of all features; false if there is nothing."""
+        if self.caches.free_oldest():
             return True
         kept = self.features.nbytes
         self.features.clear()

@@ -186,6 +186,7 @@ def test_words_that_are_no_command_end_with_one_line(
         (["--frames", "0"], "frames"),
         (["--context", "9"], "context"),
         (["--cache-gb", "-1"], "cache"),
+        (["--host-cache-gb", "-1"], "host's cache"),
     ],
 )
 def test_values_out_of_their_range_are_named(words: list[str], named: str) -> None:

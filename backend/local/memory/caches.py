@@ -2,7 +2,8 @@
 
 A question that goes on where a kept one ended takes its cache over; one that branches off (asked
 again, edited) gets a copy that shares the storage, cropped to what both have. The least recently
-used leave first. Used by the model's thread alone.
+used leave first: the device, for the host's memory if there is some for them, and then that too.
+Used by the model's thread alone.
 """
 
 from collections import OrderedDict
@@ -15,6 +16,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from backend.local.memory.host import Host
 from backend.local.memory.prefix import Reading
 
 MOST = 512  # caches; each question is compared with all of them
@@ -25,6 +27,7 @@ class _Kept:
     reading: Reading
     cache: DynamicCache
     nbytes: int
+    away: bool = False  # in the host's memory
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,19 +36,26 @@ class Start:
 
     cache: DynamicCache
     tokens: int
+    away: bool = False  # in the host's memory: for `Caches.fetch`
 
 
 class Caches:
-    """Caches of at most `capacity` bytes together."""
+    """Caches of at most `capacity` bytes together, and more of them in the memory of `host`."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, host: Host | None = None) -> None:
         self._capacity = capacity
+        self._host = host or Host()
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the kept caches take; what two of them share counts twice."""
-        return sum(kept.nbytes for kept in self._kept.values())
+        """Bytes of the device that kept caches take; what two of them share counts twice."""
+        return sum(kept.nbytes for kept in self._kept.values() if not kept.away)
+
+    @property
+    def nbytes_away(self) -> int:
+        """Bytes of the host's memory that they take."""
+        return sum(kept.nbytes for kept in self._kept.values() if kept.away)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -53,18 +63,26 @@ class Caches:
     def start(self, reading: Reading) -> Start | None:
         """The cache that shares most with `reading`, if any does.
 
-        It is the caller's from now on: what goes on from it is given back by `keep`.
+        It is the caller's from now on: `fetch` it where there is room, and what goes on from it
+        is given back by `keep`.
         """
         lengths = {name: reading.reusable_from(one.reading) for name, one in self._kept.items()}
         # Of equals the latest, which will be asked about soonest.
         name = max(reversed(lengths), key=lengths.__getitem__, default=None)
         if name is None or not lengths[name]:
             return None
-        tokens = lengths[name]
-        if tokens == len(self._kept[name].reading):
-            return Start(self._kept.pop(name).cache, tokens)
+        tokens, kept = lengths[name], self._kept[name]
+        if tokens == len(kept.reading):
+            del self._kept[name]
+            return Start(kept.cache, tokens, kept.away)
         self._kept.move_to_end(name)
-        return Start(branch(self._kept[name].cache, tokens), tokens)
+        return Start(branch(kept.cache, tokens), tokens, kept.away)
+
+    def fetch(self, start: Start) -> Start:
+        """The same on the device, where the model can go on from it."""
+        if not start.away:
+            return start
+        return Start(self._host.give_back(start.cache), start.tokens)
 
     def keep(self, reading: Reading, cache: DynamicCache) -> None:
         """Keep what `cache` holds of `reading`, however the work on it ended."""
@@ -81,15 +99,28 @@ class Caches:
             if shared == len(kept.reading):
                 del self._kept[name]
         self._kept[id(cache)] = _Kept(reading, cache, nbytes_of(cache))
-        while self.nbytes > self._capacity or len(self) > MOST:
-            self.forget_oldest()
+        while self.nbytes > self._capacity:
+            self.free_oldest()
+        while len(self) > MOST:
+            self._kept.popitem(last=False)
 
-    def forget_oldest(self) -> bool:
-        """Free the least recently used cache; false if there is none."""
-        if not self._kept:
+    def free_oldest(self) -> bool:
+        """Free the device of the least recently used cache there; false if there is none."""
+        name = next((name for name, kept in self._kept.items() if not kept.away), None)
+        if name is None:
             return False
-        self._kept.popitem(last=False)
+        kept = self._kept[name]
+        if kept.nbytes <= self._host.capacity:
+            cache = self._host.take(kept.cache)
+            self._kept[name] = _Kept(kept.reading, cache, nbytes_of(cache), away=True)
+            self._keep_to_the_hosts_capacity()
+        else:
+            del self._kept[name]
         return True
+
+    def _keep_to_the_hosts_capacity(self) -> None:
+        while self.nbytes_away > self._host.capacity:
+            del self._kept[next(name for name, kept in self._kept.items() if kept.away)]
 
     def clear(self) -> None:
         """Free them all."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from backend.errors import BadSetting
 from backend.planner.devices import GB
 from backend.planner.plan import Plan
 from backend.planner.turn import turn_bytes
@@ -22,3 +23,17 @@ def kept_bytes(wanted_gb: float | None, plan: Plan, free: Mapping[str, int]) -> 
     needs = turn_bytes(plan, demand.context - 1, 1, demand.tiles)
     spare = [max(0, free[name] - need) for name, need in needs.items() if name in free]
     return sum(spare) // SHARE if spare else UNTOLD
+
+
+def host_bytes(wanted_gb: float, plan: Plan) -> int:
+    """What caches may take of the host's memory once they leave the GPUs.
+
+    Raises `BadSetting` where the model is in that memory itself.
+    """
+    device = plan.machine.workers[0].name
+    if wanted_gb and not device.startswith("cuda"):
+        raise BadSetting(
+            f"--host-cache-gb is for NVIDIA GPUs, and the model goes to {device}.",
+            "Leave it out, and say with --cache-gb how much may be kept.",
+        )
+    return int(wanted_gb * GB)

@@ -134,7 +134,7 @@ def test_the_least_recently_used_cache_leaves_first() -> None:
 def test_a_cache_larger_than_the_memory_is_not_kept() -> None:
     caches = Caches(2 * TOKEN_BYTES)
     caches.keep(read([1, 2, 3]), cache_of([1, 2, 3]))
-    assert len(caches) == 0 and not caches.forget_oldest()
+    assert len(caches) == 0 and not caches.free_oldest()
 
 
 def test_a_cropped_cache_frees_what_it_gave_up() -> None:

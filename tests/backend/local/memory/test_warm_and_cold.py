@@ -15,6 +15,7 @@ from backend.local.preparation import prepare
 from backend.local.stopping import Stopped
 from backend.prompt.compose import Composer
 from backend.stream import AnswerStream
+from tests.backend.local.memory.test_host import FarHost
 from tests.backend.local.memory.tiny import draw_files, tiny_composer, tiny_network
 
 WORDS = ("what", "who", "tell me more", "red", "count them", "Ωμέγα", "why?", "again 🙂")
@@ -73,12 +74,14 @@ def place() -> Place:
     network = tiny_network(composer)
     facts = replace(composer.facts, eos_token_ids=tuple(range(0, 1500, 25)))
 
-    def model(kept_bytes: int) -> LocalModel:
-        return LocalModel(network, facts, composer.tokens, kept_bytes=kept_bytes)
+    def model(kept_bytes: int, host_bytes: int = 0) -> LocalModel:
+        made = LocalModel(network, facts, composer.tokens, kept_bytes=kept_bytes)
+        made.caches._host = FarHost(host_bytes)
+        return made
 
     # A token has 384 bytes of keys and values, and a conversation some two hundred tokens.
-    budgets = (1 << 30, 400_000, 100_000)
-    return Place(composer, model(0), tuple(map(model, budgets)), Trap(network))
+    budgets = ((1 << 30, 0), (400_000, 0), (100_000, 0), (100_000, 300_000))
+    return Place(composer, model(0), tuple(model(*kept) for kept in budgets), Trap(network))
 
 
 def run(place: Place, model: LocalModel, request: Request) -> AnswerStream:
@@ -142,7 +145,10 @@ class Person:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_warm_answers_are_those_of_a_cold_model(place: Place, seed: int) -> None:
-    """People in turns, through models with room for all, for some, and for hardly one cache."""
+    """People in turns, through models with room for all, for some, and for hardly one cache.
+
+    The last one's host takes what leaves, where it must not be gone on from.
+    """
     chance = random.Random(seed)
     people = [Person(seed * 10 + number) for number in range(3)]
     model = place.warm[seed % len(place.warm)]
