@@ -207,7 +207,8 @@ def _gigabytes(word: str) -> float:
     try:
         size = float(word)
     except ValueError as error:
-        raise BadSetting(f"{word!r} is no number of GB.", "Write it as 24 or 23.5.") from error
+        advice = "Write 24 or 23.5, several GPUs as 24,24."
+        raise BadSetting(f"{word!r} is no number of GB.", advice) from error
     check_range("memory in GB", size, 0.001, MOST_GB)
     return size
 

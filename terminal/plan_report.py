@@ -13,6 +13,11 @@ from backend.planner.loads import Load
 from backend.planner.plan import Plan
 from backend.planner.shapes import LAYERS, Shape
 
+PROCESSOR_NOTE = (
+    " On the processor --dtype auto takes float32 where that fills half of the memory at most; "
+    "app.py plan MODEL tells what it needs then."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -55,7 +60,8 @@ def plan_text(plan: Plan, ways: Sequence[str], markdown: bool) -> str:
         "\n".join(_places(plan)),
     ]
     if not plan.fits:
-        parts.append("\n".join([explain(plan), *(f"- {way}" for way in ways)]))
+        listed = ["What would fit:", *(f"- {way}" for way in ways)] if ways else []
+        parts.append("\n".join([explain(plan), *listed]))
     return "\n\n".join(parts)
 
 
@@ -97,6 +103,8 @@ def fit_table(rows: Sequence[Row], markdown: bool) -> str:
         f"Weights, a cache of {demand.context:,} tokens, room to read as many at once and to see "
         f"{demand.tiles} tiles at once, and a reserve. {where} Shape not confirmed: {unsure}."
     )
+    if rows[0].here and not rows[0].plans[0].machine.gpus:
+        notes += PROCESSOR_NOTE
     return f"{draw(header, cells, markdown)}\n\n{notes}"
 
 

@@ -125,8 +125,8 @@ def _first_that_fits(machine: Machine, ideas: Iterable[_Idea]) -> Iterator[Way]:
 
 def _lighter_than(precision: Precision) -> Iterator[tuple[str, Precision]]:
     """Precisions that take less room, the more exact first."""
-    if precision.quantize is None and precision.dtype is Dtype.FLOAT32:
-        yield "bfloat16 (--dtype bfloat16)", Precision()
+    if precision.dtype is Dtype.FLOAT32:
+        yield "bfloat16 (--dtype bfloat16)", Precision(quantize=precision.quantize)
     dtype = precision.dtype
     if precision.quantize is None:
         yield "int8 (--quantize int8)", Precision(dtype, Quantization.INT8)

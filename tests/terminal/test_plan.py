@@ -173,7 +173,7 @@ def test_a_person_reads_the_verdict_the_bytes_the_places_and_the_ways_out(
     assert re.search(r"^cuda:1 +24 GB +38 GB +2\.6 GB +3\.2 GB +0\.9 GB +187%$", text, re.M)
     assert re.search(r"^cuda:0: embed_tokens, .*lm_head, layers 0–24$", text, re.M)
     assert "needs 77 GB + 4.3 GB cache" in text
-    assert "\n- nf4 (--quantize nf4)\n- 14B\n" in text
+    assert "\nWhat would fit:\n- nf4 (--quantize nf4)\n- 14B\n" in text
 
 
 def test_what_fits_gets_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,9 @@ def test_the_fit_table_for_a_machine_says_yes_or_no(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert re.search(r"^8B .* 20 GB: fits .* 14 GB: fits .* 11 GB: fits$", text, re.M)
     assert re.search(r"^38B .* 86 GB: no +56 GB: no +41 GB: no$", text, re.M)
-    assert "Here 1 × 24 GB." in text
+    assert "Here 1 × 24 GB." in text and "float32" not in text
+    run("--ram 24")
+    assert "On the processor --dtype auto takes float32 where" in capsys.readouterr().out
 
 
 def test_the_fit_table_as_an_object_has_the_exact_parameters(
@@ -219,22 +221,22 @@ def test_the_fit_table_as_an_object_has_the_exact_parameters(
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "words"),
     [
-        "8B --gpus x",
-        "8B --gpus 24,,24",
-        "8B --gpus nan",
-        "8B --gpus 0",
-        "8B --gpus 24 --context 0",
-        "8B --gpus 24 --context 40000",
-        "8B --gpus 24 --tiles 0",
-        "8B --ram 16 --strategy card",
-        "--quantize int8",
-        "--adapter lora",
+        ("8B --gpus x", "'x' is no number of GB. Write 24 or 23.5, several GPUs as 24,24"),
+        ("8B --gpus 24,,24", "'' is no number of GB. Write"),
+        ("8B --gpus nan", "The memory in GB must be a number, not nan"),
+        ("8B --gpus 0", "The memory in GB is 0. Choose a value from"),
+        ("8B --gpus 24 --context 0", "The context of 8B is 0. Choose"),
+        ("8B --gpus 24 --context 40000", "The context of 8B is 40,000. Choose"),
+        ("8B --gpus 24 --tiles 0", "The number of tiles in a batch is 0. Choose"),
+        ("8B --ram 16 --strategy card", "The card's split is made for GPUs. Choose another"),
+        ("--quantize int8", "The table shows every precision. Leave --quantize out"),
+        ("--adapter lora", "An adapter belongs to one model. Name it"),
     ],
 )
-def test_what_makes_no_sense_is_refused(line: str) -> None:
-    with pytest.raises(BadInput):
+def test_what_makes_no_sense_is_refused_in_words(line: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
         run(line)
 
 

@@ -301,6 +301,21 @@ def test_an_adapter_that_does_not_fit_is_refused(
         read_adapter(folder, shape)
 
 
+@pytest.mark.parametrize(("source", "fused"), [(QWEN, "attn.qkv"), (INTERNLM, "attention.wqkv")])
+def test_rows_that_do_not_divide_as_a_fused_matrix_s_are_of_another_checkpoint(
+    source: Path, fused: str, tmp_path: Path
+) -> None:
+    folder = save_adapter(tmp_path / "lora", pairs_of(source))
+
+    def cut(tensors: dict[str, Any]) -> None:
+        name = next(key for key in tensors if f"{fused}.lora_B" in key)
+        tensors[name] = torch.ones(2, RANK)
+
+    spoil_weights(cut)(folder)
+    with pytest.raises(BadCheckpoint, match="lora was not made for .* fused matrices are of other"):
+        read_adapter(folder, read_shape(source))
+
+
 def test_some_layers_may_be_trained_alone_if_it_says_so(tmp_path: Path) -> None:
     folder = save_adapter(tmp_path / "adapter", pairs_of(BUNDLED_FOLDER))
     spoil_weights(keep_first_layers)(folder)

@@ -58,6 +58,8 @@ def test_the_more_exact_precision_is_named_first() -> None:
     assert first.plan.demand.precision.quantize is Quantization.INT8
     (first, *_) = find_ways_out(plan_on("8B", 24, dtype=Dtype.FLOAT32))
     assert first.plan.demand.precision == Precision(Dtype.BFLOAT16)
+    (first, *_) = find_ways_out(plan_on("2B", 7.6, dtype=Dtype.FLOAT32, quantize=Quantization.NF4))
+    assert first.plan.demand.precision == Precision(Dtype.BFLOAT16, Quantization.NF4)
 
 
 def test_the_unconfirmed_9b_is_never_recommended() -> None:
