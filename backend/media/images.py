@@ -119,8 +119,6 @@ def orientation_of(image: Image.Image) -> int:
 
 def _require_size(size: tuple[int, int], name: str, limits: Limits) -> None:
     width, height = size
-    if width < 1 or height < 1:
-        raise BadFile(name, "the image has no pixels.", AS_IMAGE)
     if width * height > limits.image_pixels or max(size) > limits.image_side:
         raise BadFile(
             name,

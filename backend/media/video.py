@@ -25,7 +25,7 @@ MISSING_S, MISSING_SHARE = 0.5, 0.05  # sound may well last this much longer tha
 REASONS = {
     Fault.UNREADABLE: ("the video is damaged, or cut off before its end.", ADD_AGAIN),
     Fault.CUT_OFF: ("the video is cut off: its end is missing.", ADD_AGAIN),
-    Fault.NO_PICTURES: ("this has no moving pictures, at most sound.", "Add a video with pictures."),
+    Fault.NO_PICTURES: ("this has no moving pictures, at most sound.", "Add a video."),
     Fault.UNKNOWN_CODEC: ("nothing here can decode this kind of video.", AS_VIDEO),
     Fault.DAMAGED: ("some frames of the video are damaged.", f"{ADD_AGAIN} {AS_VIDEO}"),
     Fault.TOO_LARGE: ("its frames are too large to decode.", "Make the video smaller, as 4K."),

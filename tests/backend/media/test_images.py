@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image, ImageCms
 from pillow_heif import from_pillow
 
 from backend.errors import BadFile
-from backend.media.images import open_image
+from backend.media.images import READERS, open_image
 from backend.media.limits import Limits
 from tests.backend.media.corpus import bomb, picture, png, png_chunk
 
@@ -247,6 +248,16 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     content[content.index(b"IDAT") - 5 - 4] ^= 1
     (tmp_path / "x").write_bytes(content)
     assert "damaged" in refused(tmp_path / "x")
+
+
+def test_an_image_that_memory_cannot_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: BinaryIO) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(READERS, "PNG", read)
+    assert "no memory for this image" in refused(saved(tmp_path / "x", picture(), "PNG"))
 
 
 def test_a_bomb_in_a_comment_is_refused(tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_who_gives_up_is_let_go_and_another_can_ask_again(clip: Attachment) -> N
     assert len(media.look(clip).blocks) == 8
 
 
+def test_nothing_is_decoded_for_who_gives_up_while_the_file_is_read(
+    tmp_path: Path, decoded: list[str]
+) -> None:
+    with pytest.raises(Stopped):
+        reader().tiles(image_file(tmp_path), lambda: True)
+    assert not decoded
+
+
 def test_an_upload_that_expired_names_the_file_to_add_again(tmp_path: Path) -> None:
     media, file = reader(), image_file(tmp_path)
     media.tiles(file)
