@@ -1,11 +1,13 @@
 """How a model is loaded, and many rows at once, from the command line to the exit status."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import app
+from tests.backend.checkpoint.folders import ORIGINALS, change_json
 
 HELLO = "Hello, who are you?"
 
@@ -27,6 +29,36 @@ def test_a_choice_that_cannot_work_is_one_line_and_status_2(
     assert app.main(["ask", HELLO, *words.split()]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and reason in said.err
+
+
+MOE = {"model_type": "qwen3_moe"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "qwen2_vl"}, "theirs holds a model of type 'qwen2_vl', not an InternVL. "),
+        ({"model_type": "llava"}, "theirs holds a model of type 'llava', not an InternVL. Give a "),
+        ({"llm_config": MOE}, "The language part of theirs is qwen3_moe, a mixture of experts, "),
+    ],
+)
+def test_a_foreign_checkpoint_is_named_in_one_line_before_its_weights_are_read(
+    changes: dict[str, object],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delattr("backend.local.load.load_network")
+    folder = Path(shutil.copytree(ORIGINALS[1], tmp_path / "theirs"))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if isinstance(part := changes.get("llm_config"), dict):
+        changes = {"llm_config": config["llm_config"] | part}
+    change_json(folder / "config.json", **changes)
+    assert app.main(["ask", HELLO, "--model", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and reason in said.err
+    assert "InternVL2.5, 3 or 3.5" in said.err
 
 
 def test_every_choice_together_still_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_all_golden_splits_belong_to_a_size() -> None:
 
 @pytest.mark.parametrize(("layers", "gpus"), [(24, 0), (0, 2), (24, -1)])
 def test_a_split_of_nothing_or_over_nothing_is_refused(layers: int, gpus: int) -> None:
-    with pytest.raises(BadSetting):
+    with pytest.raises(BadSetting, match=f"cannot put {layers} layers on {gpus} GPUs. It needs"):
         card_layers(layers, gpus)
 
 

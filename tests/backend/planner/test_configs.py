@@ -59,6 +59,14 @@ def test_a_missing_vision_config_means_the_300m_tower() -> None:
         (hf(text_config=None), "NoneType"),
         (hf(downsample_ratio=0), "division"),
         (with_text(model_type="qwen3_moe"), "small is qwen3_moe, a mixture of experts, which"),
+        (
+            {"model_type": "internvl_chat", "llm_config": {"model_type": "gpt_oss"}},
+            "small is gpt_oss, a mixture of experts, which",
+        ),
+        (
+            {"model_type": "internvl_chat", "llm_config": {"model_type": "phi3"}},
+            "small is phi3, which this program does not load. Give a dense checkpoint",
+        ),
         (with_text(num_hidden_layers=0), "0"),
         (with_text(num_hidden_layers="24"), "'24'"),
         (with_text(hidden_size=None), "None"),

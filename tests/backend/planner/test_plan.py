@@ -274,16 +274,18 @@ def test_the_78b_needs_as_many_80_gb_gpus_as_the_card_says(
 
 
 @pytest.mark.parametrize(
-    ("machine", "strategy"),
+    ("machine", "strategy", "words"),
     [
-        (Machine(), Strategy.BALANCED),
-        (Machine(make_gpus(80)), Strategy.CPU),
-        (Machine(cpu=Device(CPU, GB)), Strategy.CARD),
-        (Machine(make_gpus(80)), Strategy.OFFLOAD),
+        (Machine(), Strategy.BALANCED, "no device for the strategy balanced. Say what there is"),
+        (Machine(make_gpus(80)), Strategy.CPU, "no device for the strategy cpu"),
+        (Machine(cpu=Device(CPU, GB)), Strategy.CARD, "card's split is made for GPUs. Choose"),
+        (Machine(make_gpus(80)), Strategy.OFFLOAD, "no device for the strategy offload"),
     ],
 )
-def test_a_strategy_without_its_device_is_refused(machine: Machine, strategy: Strategy) -> None:
-    with pytest.raises(BadSetting):
+def test_a_strategy_without_its_device_is_refused(
+    machine: Machine, strategy: Strategy, words: str
+) -> None:
+    with pytest.raises(BadSetting, match=words):
         plan_devices(Demand(SIZES[0]), machine, strategy)
 
 
