@@ -5,7 +5,7 @@ machine, in this process or behind a server, is the business of `backend.local` 
 `backend.remote`; `tests/fakes.py` has one that follows a script.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -84,6 +84,13 @@ class Stream(Protocol):
         """All text since the last call, waiting at most `wait_s` for some.
 
         Returns "" when none came in time and `None` at the end; raises what went wrong.
+        """
+        ...
+
+    def call_on_news(self, callback: Callable[[], None]) -> None:
+        """Have `callback` run whenever `take` has something to give, and at once if it has now.
+
+        For who cannot wait in `take`. It runs in any thread and must neither wait nor raise.
         """
         ...
 

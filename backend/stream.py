@@ -38,6 +38,7 @@ class AnswerStream:
         self._first_at = 0.0
         self._last_at = 0.0
         self._on_close: list[Callable[[], None]] = []
+        self._on_news: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[str]:
         while (text := self.take(None)) is not None:
@@ -66,7 +67,7 @@ class AnswerStream:
             self._end = End.STOPPED if reason is None else End.BROKEN_OFF
             self._progress = Progress(Stage.ENDED)
             callbacks = tuple(self._on_close)
-            self._changed.notify_all()
+            self._tell()
         for callback in callbacks:
             callback()
 
@@ -111,6 +112,16 @@ class AnswerStream:
                 return
         callback()
 
+    def call_on_news(self, callback: Callable[[], None]) -> None:
+        """Have `callback` run whenever `take` has something to give, instead of waiting there.
+
+        It runs in the thread that writes or closes, which it must not hold up.
+        """
+        with self._changed:
+            self._on_news = callback
+            if self._has_news():
+                callback()
+
     def advance(self, progress: Progress) -> None:
         """Engine: the request has come this far."""
         with self._changed:
@@ -149,7 +160,7 @@ class AnswerStream:
                 self._new_tokens += len(ids) + tokens
             if text:
                 self._pieces.append(text)
-                self._changed.notify_all()
+                self._tell()
 
     def finish(self, end: End = End.EOS, error: Exception | None = None) -> None:
         """Engine: nothing more will come, because of `end` or of `error`."""
@@ -159,11 +170,17 @@ class AnswerStream:
             self._end = end if error is None else End.BROKEN_OFF
             self._error = error
             self._progress = Progress(Stage.ENDED)
-            self._changed.notify_all()
+            self._tell()
 
     @property
     def _ended(self) -> bool:
         return self._end is not None
+
+    def _tell(self) -> None:
+        """Let the reader know that there is something to take."""
+        self._changed.notify_all()
+        if self._on_news is not None:
+            self._on_news()
 
     def _has_news(self) -> bool:
         return bool(self._pieces) or self._ended

@@ -9,8 +9,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -89,29 +89,43 @@ def report(rounds: list[Round], streams: int) -> Iterator[Measurement]:
 async def compare(door: str, engine: str, streams: int, quick: bool) -> list[Round]:
     """Rounds of so many streams, each through the door and directly, the order changing."""
     rounds, tokens = (QUICK_ROUNDS, QUICK_TOKENS) if quick else (ROUNDS, TOKENS)
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S)
     compared = []
-    async with httpx.AsyncClient(timeout=START_S, limits=limits, trust_env=False) as client:
-        for url in (door, engine) * 2:  # the first of a kind is slower, and connects
-            await hear(client, url, streams, 2)
+    async with clients(streams) as several:
+        for url in (door, engine) * 2:  # the first of a kind is slower
+            await hear(several, url, 2)
         for number in range(rounds):
             heard: dict[str, Heard] = {}
             for url in (door, engine) if number % 2 else (engine, door):
-                heard[url] = await hear(client, url, streams, tokens)
+                heard[url] = await hear(several, url, tokens)
             compared.append(Round(heard[door], heard[engine]))
     return compared
 
 
-async def hear(client: httpx.AsyncClient, url: str, streams: int, tokens: int) -> Heard:
-    """Read so many streams at once; the medians over them."""
-    model = (await client.get(f"{url}/models")).json()["data"][0]["id"]
+@asynccontextmanager
+async def clients(count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """So many clients, as of so many people: in one pool of httpcore they would wait for it."""
+    tls = httpx.create_ssl_context(trust_env=False)
+    limits = httpx.Limits(keepalive_expiry=KEPT_S)
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                httpx.AsyncClient(verify=tls, timeout=START_S, limits=limits, trust_env=False)
+            )
+            for _ in range(count)
+        ]
+
+
+async def hear(several: Sequence[httpx.AsyncClient], url: str, tokens: int) -> Heard:
+    """Read a stream with each client at once, all connected before; the medians over them."""
+    listed = await asyncio.gather(*(client.get(f"{url}/models") for client in several))
+    model = listed[0].json()["data"][0]["id"]
     asked = {
         "model": model,
         "messages": [{"role": "user", "content": "Describe it."}],
         "max_tokens": tokens,
         "stream": True,
     }
-    heard = await asyncio.gather(*(_hear_one(client, url, asked) for _ in range(streams)))
+    heard = await asyncio.gather(*(_hear_one(client, url, asked) for client in several))
     return Heard(median(one.ttft_s for one in heard), median(one.tokens_per_s for one in heard))
 
 

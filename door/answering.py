@@ -1,7 +1,8 @@
 """Answers of an engine as completions of OpenAI's API: whole, or chunk by chunk.
 
-Streams are read in threads of their own, each piece only after the one before was sent, so that a
-slow reader holds up nobody and nothing but the text piles up. Knows the forms, not the HTTP.
+Streams are read without a thread for each: they tell when they have news. A piece is taken only
+after the one before was sent, so that a slow reader holds up nobody and nothing but the text piles
+up. Knows the forms, not the HTTP.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,35 +111,47 @@ def reason_of(stream: Stream, text: str) -> str:
     return REASONS[end] if end else "stop"
 
 
-async def listen(streams: Sequence[Stream], pool: Executor) -> AsyncGenerator[News, None]:
+async def listen(streams: Sequence[Stream]) -> AsyncGenerator[News, None]:
     """What is new of any stream, until all ended; raises what went wrong with one.
 
     Only when its news was taken, a stream is asked for more.
     """
+    changed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def ask(index: int) -> "asyncio.Future[str | None]":
-        return loop.run_in_executor(pool, streams[index].take, SILENCE_S)
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(changed.set)
 
-    asked = {ask(index): index for index in range(len(streams))}
-    try:
-        while asked:
-            heard, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            for future in heard:
-                index = asked.pop(future)
-                text = future.result()
+    for stream in streams:
+        stream.call_on_news(wake)
+    going = dict(enumerate(streams))
+    while going:
+        changed.clear()
+        for index, stream in tuple(going.items()):
+            text = stream.take(0)
+            if text is None:
+                del going[index]
+            if text != "":
+                changed.set()  # there may be more, once the others were asked too
                 yield News(index, text)
-                if text is not None:
-                    asked[ask(index)] = index
-    finally:
-        for future in asked:  # nobody waits for these any more, nor for what they raise
-            future.add_done_callback(lambda over: over.cancelled() or over.exception())
+        if going and not await _set_in_time(changed):
+            yield News(next(iter(going)), "")
 
 
-async def gather(completion: Completion, pool: Executor) -> dict[str, Any]:
+async def _set_in_time(changed: asyncio.Event) -> bool:
+    """Whether there is news before the silence is too long."""
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await changed.wait()
+    except TimeoutError:
+        return False
+
+
+async def gather(completion: Completion) -> dict[str, Any]:
     """The whole object, when all answers ended."""
     texts = [""] * len(completion.streams)
-    async for news in listen(completion.streams, pool):
+    async for news in listen(completion.streams):
         texts[news.index] += news.text or ""
     return completion.whole(texts)
 

@@ -1,7 +1,7 @@
 """An engine whose answers are counted, be they asked on the page or by a program."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from backend.conversation import Attachment, Request, Statistics
 from backend.engine import Engine, Progress, Status, Stream
@@ -64,6 +64,10 @@ class CountedStream:
         if text is None:
             self._count()
         return text
+
+    def call_on_news(self, callback: Callable[[], None]) -> None:
+        """As the engine's own."""
+        self._stream.call_on_news(callback)
 
     def close(self, reason: EngineError | None = None) -> None:
         """As the engine's own."""

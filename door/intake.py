@@ -14,7 +14,7 @@ MB = 1 << 20
 MOST_BODY = 100 * MB  # one request with its files, which base64 makes a third larger
 MOST_TOGETHER = 400 * MB  # of all that are read at the same time
 MOST_S = 120.0  # until a body must be here
-MOST_OPEN = 256  # answers at the same time: each takes a thread; engines have lines of their own
+MOST_OPEN = 256  # answers at the same time; engines have lines of their own
 
 
 class Intake:

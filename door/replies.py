@@ -7,7 +7,6 @@ that only to who listens).
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -57,12 +56,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, completion: Completion, pool: Executor, tells_usage: bool, end: Callable[[], None]
-    ) -> None:
+    def __init__(self, completion: Completion, tells_usage: bool, end: Callable[[], None]) -> None:
         """`end` is called once, when nothing of the request is needed any more."""
         self._completion = completion
-        self._pool = pool
         self._tells_usage = tells_usage
         self._end = end
         self.status_code = 200
@@ -105,7 +101,7 @@ class EventStream(Response):
     async def _events(self) -> AsyncIterator[str]:
         texts = [""] * len(self._completion.streams)
         opening: str | None = "".join(self._completion.opening())
-        async for news in listen(self._completion.streams, self._pool):
+        async for news in listen(self._completion.streams):
             if news.text is None:
                 event = self._completion.closing(news.index, texts[news.index])
             elif news.text:

@@ -19,13 +19,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backend import conversation
-from backend.engine import Engine, State, Stream
+from backend.engine import Engine, State, Status, Stream
 from backend.prompt.compose import Composer
 from door.answering import Completion, gather
 from door.asking import Files, make_requests, refuse_inabilities
 from door.counts import TYPE, Counts
 from door.fetching import Fetcher
-from door.intake import MOST_OPEN, Intake, Places
+from door.intake import Intake, Places
 from door.keys import Keys
 from door.refusals import Refused, loading
 from door.replies import EventStream, explain, unless_gone
@@ -33,7 +33,8 @@ from door.schema import Asked, read_request
 from door.store import Lease, Store
 
 OWNER = "internvl3-chat"
-THREADS = MOST_OPEN + 16  # each reads one answer, or one of a few requests
+THREADS = 64  # each begins a request with files, which may have to be fetched
+QUICK_BODY = 16_000  # bytes of a request that is read sooner than handed to a thread
 GONE = 499  # nobody is there to read it; the log of a proxy calls it so
 
 
@@ -96,10 +97,7 @@ async def complete(desk: Desk, request: Request) -> Response:
     body = await desk.intake.read(request)
     lease = Lease(desk.store)
     try:
-        loop = asyncio.get_running_loop()
-        asked, completion = await loop.run_in_executor(
-            desk.pool, _begin, desk, body, session, lease
-        )
+        asked, completion = await _begin(desk, body, session, lease)
     except BaseException:  # whatever happened, the files are needed no more
         lease.end()
         raise
@@ -112,9 +110,9 @@ async def complete(desk: Desk, request: Request) -> Response:
         desk.places.give_back(len(completion.streams))
 
     if asked.stream:
-        return EventStream(completion, desk.pool, asked.tells_usage, end)
+        return EventStream(completion, asked.tells_usage, end)
     try:
-        return JSONResponse(await unless_gone(request.receive, gather(completion, desk.pool)))
+        return JSONResponse(await unless_gone(request.receive, gather(completion)))
     finally:
         end()
 
@@ -128,7 +126,7 @@ async def list_models(desk: Desk, request: Request) -> Response:
 async def show_model(desk: Desk, request: Request) -> Response:
     """The model, by its name."""
     desk.keys.admit(request)
-    _require_model(desk, request.path_params["name"])
+    _require_model(desk.engine.status(), request.path_params["name"])
     return JSONResponse(_model(desk))
 
 
@@ -152,15 +150,29 @@ async def tell_figures(desk: Desk, request: Request) -> Response:
     return Response(desk.counts.write(desk.engine.status()), media_type=TYPE)
 
 
-def _begin(desk: Desk, body: bytes, session: str, lease: Lease) -> tuple[Asked, Completion]:
-    """Read the request, keep its files, and give it to the engine."""
-    asked = read_request(body)
-    _require_ready(desk)
-    _require_model(desk, asked.model)
+async def _begin(
+    desk: Desk, body: bytes, session: str, lease: Lease
+) -> tuple[Asked, Completion]:
+    """Read the request and give it to the engine: here what is quick, in a thread the rest."""
+    loop = asyncio.get_running_loop()
+    if len(body) <= QUICK_BODY:
+        asked = read_request(body)
+    else:
+        asked = await loop.run_in_executor(desk.pool, read_request, body)
+    if len(body) <= QUICK_BODY and not asked.shows_files:
+        return asked, _give(desk, asked, session, lease)
+    return asked, await loop.run_in_executor(desk.pool, _give, desk, asked, session, lease)
+
+
+def _give(desk: Desk, asked: Asked, session: str, lease: Lease) -> Completion:
+    """Keep the request's files, and give it to the engine."""
+    now = desk.engine.status()
+    _require_ready(now)
+    _require_model(now, asked.model)
     files = Files(lease.keep, desk.fetcher.fetch if desk.fetcher else None)
     requests = make_requests(asked, session, files)
-    refuse_inabilities(asked, requests[0], desk.engine.status().unable)
-    return asked, Completion(asked.model, _ask(desk, requests))
+    refuse_inabilities(asked, requests[0], now.unable)
+    return Completion(asked.model, _ask(desk, requests))
 
 
 def _ask(desk: Desk, requests: Sequence[conversation.Request]) -> tuple[Stream, ...]:
@@ -178,8 +190,7 @@ def _ask(desk: Desk, requests: Sequence[conversation.Request]) -> tuple[Stream, 
     return tuple(streams)
 
 
-def _require_ready(desk: Desk) -> None:
-    now = desk.engine.status()
+def _require_ready(now: Status) -> None:
     if now.state is State.LOADING:
         raise loading(f"{now.model} is still loading ({now.share:.0%} done).")
     if now.state is State.FAILED:
@@ -187,11 +198,10 @@ def _require_ready(desk: Desk) -> None:
         raise Refused(503, words, None, "model_failed", "server_error")
 
 
-def _require_model(desk: Desk, name: str) -> None:
-    served = desk.engine.status().model
-    if name != served:
+def _require_model(now: Status, name: str) -> None:
+    if name != now.model:
         told = name if len(name) <= 100 else f"{name[:99]}…"
-        words = f"The model '{told}' does not exist. This server has '{served}'."
+        words = f"The model '{told}' does not exist. This server has '{now.model}'."
         raise Refused(404, words, "model", "model_not_found")
 
 

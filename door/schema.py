@@ -166,6 +166,11 @@ class Asked(BaseModel):
     media_io_kwargs: MediaChoices | None = None
 
     @property
+    def shows_files(self) -> bool:
+        """Whether there is a picture or a video in any message."""
+        return any(not isinstance(part, Words) for one in self.messages for part in one.parts)
+
+    @property
     def tells_usage(self) -> bool:
         """Whether a stream ends with what it cost."""
         return bool(self.stream_options and self.stream_options.include_usage)

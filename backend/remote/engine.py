@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
-
 from backend.checkpoint.facts import Layout
 from backend.conversation import Attachment, Request
 from backend.engine import Inability, State, Status
@@ -28,6 +26,7 @@ from backend.errors import EngineBusy, EngineError, EngineFailed
 from backend.media.stopping import Stopped
 from backend.prompt.compose import Composer
 from backend.remote.address import Address, read_address
+from backend.remote.connections import Connections
 from backend.remote.dialects import choose_dialect
 from backend.remote.estimate import open_composer_of, wanted_name
 from backend.remote.fleet import Fleet, Listing, key_of
@@ -35,13 +34,12 @@ from backend.remote.key import read_key
 from backend.remote.loop import Loop
 from backend.remote.node import Node, Patience
 from backend.remote.pictures import Pictures
-from backend.remote.preparation import make_ready, prepare
+from backend.remote.preparation import is_quick, make_ready, prepare
 from backend.remote.writing import Writing
 from backend.settings import Settings
 from backend.stream import AnswerStream
 
 PREPARING_THREADS = 4
-KEPT_S = 3.0  # that a connection waits to be used again; uvicorn closes its own after 5
 MOST_OPEN = 512  # requests at a time; engines have queues of their own
 MOST_OF_ONE = MOST_OPEN // 4  # of one session, so that nobody takes all places
 MOST_EXPECTING = 64  # sessions of which files are cut ahead; who hinted longest ago is forgotten
@@ -65,8 +63,8 @@ class RemoteEngine:
         self.composer: Composer | None = None
         self._settings = settings
         self._patience = patience
-        self._client = _open_client(patience)
-        self._fleet = _gather(settings, self._client, patience)
+        self._connections = Connections(patience.connect_s)
+        self._fleet = _gather(settings, self._connections, patience)
         self._pictures: Pictures | None = None
         self._signs: tuple[str, ...] = ()
         self._failure: EngineFailed | None = None  # of the checkpoint's files on this machine
@@ -141,7 +139,7 @@ class RemoteEngine:
         for stream in streams:
             stream.close()
         if not already:
-            self._loop.close(self._client.aclose)
+            self._loop.close(self._connections.close)
             self._pool.shutdown(cancel_futures=True)
             self._ahead.shutdown(cancel_futures=True)
 
@@ -201,7 +199,9 @@ class RemoteEngine:
         composer, pictures = self.composer, self._pictures
         if composer is None or pictures is None:
             raise copy(self._failure) if self._failure else self._fleet.fault()
-        prepared = await self._beside(lambda: prepare(composer, pictures, stream))
+        ready = partial(prepare, composer, pictures, stream)
+        conversation = stream.request.conversation
+        prepared = ready() if is_quick(conversation) else await self._beside(ready)
         writing = Writing(stream, prepared.budget, self._signs)
         key = key_of(stream.request.session, stream.request.conversation)
         await self._fleet.answer(key, prepared.order, writing)
@@ -212,27 +212,14 @@ class RemoteEngine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def _open_client(patience: Patience) -> httpx.AsyncClient:
-    """The connections to all engines."""
-    # Engines are near: no proxy, no .netrc and no redirect stands between, or a key could leave.
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(None, connect=patience.connect_s),
-        limits=httpx.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEPT_S
-        ),
-        trust_env=False,
-        follow_redirects=False,
-    )
-
-
-def _gather(settings: Settings, client: httpx.AsyncClient, patience: Patience) -> Fleet:
+def _gather(settings: Settings, connections: Connections, patience: Patience) -> Fleet:
     """The engines that the settings name."""
     key = read_key(settings.api_key_file)
     addresses = [read_address(typed) for typed in settings.engines]
     listing = Listing(Path(settings.engines_file).expanduser()) if settings.engines_file else None
 
     def make(address: Address) -> Node:
-        return Node(address, client, key, patience)
+        return Node(address, connections, key, patience)
 
     return Fleet(addresses, listing, make, patience)
 

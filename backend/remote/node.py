@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
@@ -17,6 +18,7 @@ from backend.errors import BadInput, EngineError, EngineFailed
 from backend.remote import faults
 from backend.remote.address import Address
 from backend.remote.complaints import fit_to_show, read_complaint
+from backend.remote.connections import Connections
 from backend.remote.dialects import Dialect, choose_dialect
 from backend.remote.events import Garbled, Reading, Told, read_body, read_event, read_json
 from backend.remote.recognise import Served, read_models
@@ -47,12 +49,12 @@ class Node:
     """An engine. `served` is what it serves, `fault` why it does not; neither before a look."""
 
     def __init__(
-        self, address: Address, client: httpx.AsyncClient, key: str, patience: Patience
+        self, address: Address, connections: Connections, key: str, patience: Patience
     ) -> None:
         self.address = address
         self.served: Served | None = None
         self.fault: EngineFailed | None = None
-        self._client = client
+        self._connections = connections
         self._key = key
         self._patience = patience
         self._kept: dict[str, None] = {}
@@ -90,7 +92,7 @@ class Node:
         assert served is not None, "ask only engines that are healthy"
         dialect = choose_dialect(served.software, layout)
         kept = frozenset(self._kept) if dialect.remembers else frozenset()
-        spared = any(picture.key in kept for each in order.messages for picture in each.pictures)
+        spared = any(picture.key in kept for picture in order.pictures)
         try:
             await self._ask(order, writing, dialect, served, kept)
         except (faults.NotTaken, faults.Broken) as error:
@@ -121,7 +123,9 @@ class Node:
         kept: frozenset[str],
     ) -> None:
         where = self.address.label
-        body = await asyncio.to_thread(write_body, order, dialect, served.model, kept)
+        write = partial(write_body, order, dialect, served.model, kept)
+        # Words alone are written at once, pictures of many megabytes in a thread.
+        body = await asyncio.to_thread(write) if order.pictures else write()
         limit = asyncio.timeout(self._patience.first_s)
         writing.send()
         fault: EngineError | None = None
@@ -173,9 +177,8 @@ class Node:
         url, where = self.address.url + path, self.address.label
         read = False
         try:
-            async with self._client.stream(
-                method, url, content=body, headers=self._headers()
-            ) as response:
+            request = httpx.Request(method, url, content=body, headers=self._headers())
+            async with self._connections.ask(request) as response:
                 if response.status_code != 200:
                     raise await self._explain(response)
                 read = True
@@ -199,10 +202,9 @@ class Node:
         return faults.explain_reply(reply, self.address.label, model, bool(self._key))
 
     def _remember(self, order: Order) -> None:
-        keys = (picture.key for message in order.messages for picture in message.pictures)
-        for key in keys:
-            self._kept.pop(key, None)
-            self._kept[key] = None
+        for picture in order.pictures:
+            self._kept.pop(picture.key, None)
+            self._kept[picture.key] = None
         for key in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT)]:
             del self._kept[key]
 

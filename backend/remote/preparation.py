@@ -6,7 +6,7 @@ own: it must fit the context, and leave room for an answer.
 
 from dataclasses import dataclass
 
-from backend.conversation import Attachment
+from backend.conversation import Attachment, Conversation
 from backend.errors import EngineError
 from backend.media.stopping import Stopped, StopSign
 from backend.prompt.budget import Budget, room_for_answer
@@ -14,6 +14,8 @@ from backend.prompt.compose import Composer
 from backend.remote.pictures import Pictures
 from backend.remote.wire import Order, read_messages
 from backend.stream import AnswerStream
+
+QUICK_CHARS = 4_000  # of a conversation that is prepared sooner than handed to a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Pre
     sent = [one for file in prompt.attachments for one in pictures.of(file, stopped)]
     messages = read_messages(prompt.pieces, sent)
     return Prepared(Order(messages, sampling, room, composer.facts.max_tiles), prompt.budget)
+
+
+def is_quick(conversation: Conversation) -> bool:
+    """Whether preparing takes a millisecond or so: words alone, and not many."""
+    chars = len(conversation.system or "")
+    for turn in conversation.turns:
+        chars += len(turn.question) + (len(turn.answer.text) if turn.answer else 0)
+    return chars <= QUICK_CHARS and not conversation.attachments
 
 
 def make_ready(pictures: Pictures, file: Attachment, stopped: StopSign) -> None:

@@ -52,6 +52,11 @@ class Order:
     room: int  # tokens that the answer may have
     most_tiles: int  # of a picture, for engines that cannot be told another number
 
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures of all messages, in order."""
+        return tuple(picture for message in self.messages for picture in message.pictures)
+
 
 def read_messages(pieces: Iterable[Piece], pictures: Iterable[Picture]) -> tuple[Message, ...]:
     """A prompt's pieces as messages; `pictures` are in the order of the prompt's places.

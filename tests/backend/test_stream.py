@@ -206,3 +206,22 @@ def test_a_reason_comes_too_late_for_an_answer_that_ended(stream: AnswerStream) 
     stream.finish()
     stream.close(ModelChanged("The model was changed to 2B.", ""))
     assert stream.take(0) is None
+
+
+def test_who_cannot_wait_is_told_of_every_piece_and_of_the_end(stream: AnswerStream) -> None:
+    taken: list[str | None] = []
+    stream.write("early ", [1])
+    stream.call_on_news(lambda: taken.append(stream.take(0)))
+    stream.begin(5, 0)
+    stream.write("", [2])
+    stream.write("late", [3])
+    stream.finish()
+    stream.close()
+    assert taken == ["early ", "late", None]
+
+
+def test_closing_is_news_too(stream: AnswerStream) -> None:
+    told: list[str] = []
+    stream.call_on_news(lambda: told.append("closed"))
+    stream.close()
+    assert told == ["closed"]

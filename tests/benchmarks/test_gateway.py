@@ -2,11 +2,10 @@
 
 import asyncio
 
-import httpx
 import pytest
 
 from benchmarks import gateway
-from benchmarks.gateway import Heard, Round, compare, hear, report, scripted_engine
+from benchmarks.gateway import Heard, Round, clients, compare, hear, report, scripted_engine
 from benchmarks.paced_server import FIRST_S, STEP_S
 
 
@@ -40,8 +39,8 @@ def test_tokens_are_counted_however_they_are_joined(line: str, words: int) -> No
 
 
 async def _hear(url: str, streams: int, tokens: int) -> Heard:
-    async with httpx.AsyncClient() as client:
-        return await hear(client, url, streams, tokens)
+    async with clients(streams) as several:
+        return await hear(several, url, tokens)
 
 
 def test_the_scripted_engine_keeps_its_pace() -> None:

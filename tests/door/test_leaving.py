@@ -126,10 +126,8 @@ def test_a_slow_reader_gets_what_piled_up_in_one_piece() -> None:
     engine = FakeEngine()
     engine.enqueue([f"{number} " for number in range(200)])
     stream = engine.stream(Request(Conversation((Turn("?"),))))
-    with ThreadPoolExecutor(1) as pool:
-        completion = Completion("fake", (stream,))
-        reply = EventStream(completion, pool, False, stream.close)
-        asyncio.run(reply({"type": "http"}, receive, send))
+    reply = EventStream(Completion("fake", (stream,)), False, stream.close)
+    asyncio.run(reply({"type": "http"}, receive, send))
     whole = "".join(sent)
     assert whole.count("data: ") < 40
     assert "199 " in whole and "[DONE]" in whole
@@ -150,9 +148,8 @@ def test_a_reader_who_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     engine.enqueue(["word ", 600.0])
     stream = engine.stream(Request(Conversation((Turn("?"),))))
     begun = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        reply = EventStream(Completion("fake", (stream,)), pool, False, stream.close)
-        asyncio.run(reply({"type": "http"}, receive, send))
+    reply = EventStream(Completion("fake", (stream,)), False, stream.close)
+    asyncio.run(reply({"type": "http"}, receive, send))
     assert stream.closed and time.monotonic() - begun < WAIT_S / 2
 
 
