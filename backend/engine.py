@@ -43,6 +43,7 @@ class Status:
     reason: str = ""
     device: str = ""  # where it runs, as "cpu" or "2 × NVIDIA H100"
     precision: str = ""  # as "bfloat16" or "nf4 + bfloat16"
+    why: str = ""  # that precision, where nobody chose it
     attention: str = ""  # as "sdpa"
     batching: str = ""  # as "up to 8 at once"
     at_once: int = 1  # requests that are answered at the same time

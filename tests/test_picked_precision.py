@@ -103,6 +103,7 @@ def test_a_precision_picked_on_the_page_is_loaded_and_answers_rightly(
     ):
         pick(tab, precision)
         expect(tab.locator("#model")).to_contain_text(told, timeout=LOADING_MS)
+        expect(tab.locator("#model")).not_to_contain_text("auto:")  # float32 was asked for
         layer = loaded.network().model.language_model.layers[0]
         assert type(layer.mlp.up_proj) is MATRICES[precision]
         ask_for_the_circle(tab, nth)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from backend.engine import Progress, Status
+from backend.engine import Progress, State, Status
 from backend.prompt.budget import Budget
 from ui import words
 from ui.examples import Example
@@ -16,10 +16,11 @@ def draw_brand() -> str:
 
 
 def draw_model(status: Status) -> str:
-    """Which model answers, where, and whether it can."""
+    """Which model answers, where, and whether it can; and why in that precision."""
+    why = f"<span>{escape(status.why)}</span>" if status.why and status.state is State.READY else ""
     return (
         f'<div class="model {status.state}"><i aria-hidden="true"></i>'
-        f"<div><b>{escape(status.model)}</b><span>{escape(words.model_line(status))}</span></div></div>"
+        f"<div><b>{escape(status.model)}</b><span>{escape(words.model_line(status))}</span>{why}</div></div>"
     )
 
 

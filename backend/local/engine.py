@@ -27,6 +27,7 @@ from backend.local.stages import Report
 from backend.local.stopping import Stopped
 from backend.local.waiting import Ticket, WaitingLine
 from backend.local.worker import Model, Worker
+from backend.planner.choose import say_why_dtype
 from backend.prompt.compose import Composer, open_composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -137,6 +138,7 @@ class LocalEngine:
             doing="",
             device=model.device,
             precision=model.precision,
+            why=say_why_dtype(self._settings.dtype, model.precision.split()[-1], model.device),
             attention=model.attention,
             batching=str(model.batching),
             at_once=model.batching.at_once,

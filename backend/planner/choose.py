@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.planner.adapters import measure_adapter
 from backend.planner.costs import CONTEXT, Demand, Dtype, Precision, Quantization, choose_dtype
-from backend.planner.devices import Machine
+from backend.planner.devices import CPU, Machine
 from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import Shape
 from backend.planner.sizes import SIZES
@@ -50,6 +50,22 @@ def plan_wanted(shape: Shape, settings: Settings, machine: Machine) -> Plan:
     dtype = choose_dtype(shape, quantize, memory) if settings.dtype == AUTO else settings.dtype
     demand = demand_of(settings, shape, Dtype(dtype))
     return plan_devices(demand, machine, strategy, settings.offload)
+
+
+def say_why_dtype(wanted: str, dtype: str, device: str) -> str:
+    """Why `dtype` was taken on `device` where that was left to the program, else nothing.
+
+    `backend.planner.costs.choose_dtype` has the measurement behind it.
+    """
+    if wanted != AUTO:
+        return ""
+    if device.startswith(CPU):
+        if dtype == Dtype.FLOAT32:
+            return "auto: float32 is the quickest on a processor"
+        return f"auto: {dtype} as in its files, as float32 would fill over half of the memory"
+    if dtype == Dtype.BFLOAT16:
+        return "auto: bfloat16 takes half the bytes, and this device computes in it"
+    return f"auto: {dtype} takes half the bytes, and bfloat16 is not computed in here"
 
 
 def demand_of(settings: Settings, shape: Shape, dtype: Dtype) -> Demand:

@@ -99,6 +99,13 @@ def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
     assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
 
 
+def test_the_model_line_tells_why_a_precision_was_taken_once_it_is_ready():
+    why = replace(READY, why="auto: <float32> is the quickest")
+    assert "<span>auto: &lt;float32&gt; is the quickest</span>" in draw_model(why)
+    assert "auto" not in draw_model(replace(why, state=State.LOADING))
+    assert draw_model(READY).count("<span>") == 1
+
+
 # Files
 
 

@@ -253,6 +253,12 @@ def test_a_question_without_room_is_refused_and_the_next_one_is_answered(
     assert "InternVL" in "".join(engine.stream(ask(HELLO, max_new_tokens=40)))
 
 
+def test_an_engine_that_is_ready_says_why_it_took_its_dtype(engine: LocalEngine) -> None:
+    "".join(engine.stream(ask("Hello", max_new_tokens=1)))  # ends when the model is loaded
+    assert engine.status().precision == "float32"
+    assert engine.status().why == "auto: float32 is the quickest on a processor"
+
+
 def test_a_question_is_weighed_with_its_answer_and_its_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

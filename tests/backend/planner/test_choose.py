@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from backend.planner.choose import choose_sizes
+from backend.planner.choose import choose_sizes, say_why_dtype
 from backend.planner.costs import Demand
 from backend.planner.devices import CPU, GB, Device, Machine, make_gpus
 from backend.planner.plan import plan_devices
@@ -60,6 +60,21 @@ def test_the_choices_of_loading_are_heeded() -> None:
     assert names(one, replace(AUTO, context=32_768))[0] == "8B"
     assert names(one, replace(AUTO, context=100_000)) == []
     assert names(two)[0] == "14B" and names(two, replace(AUTO, strategy="single"))[0] == "8B"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype", "device", "why"),
+    [
+        ("auto", "float32", "cpu", "auto: float32 is the quickest on a processor"),
+        ("auto", "bfloat16", "cpu", "as float32 would fill over half of the memory"),
+        ("auto", "bfloat16", "2 × NVIDIA H100", "half the bytes, and this device computes in it"),
+        ("auto", "float16", "mps", "half the bytes, and bfloat16 is not computed in here"),
+        ("float32", "float32", "cpu", ""),
+    ],
+)
+def test_a_dtype_that_nobody_chose_says_why(wanted: str, dtype: str, device: str, why: str) -> None:
+    told = say_why_dtype(wanted, dtype, device)
+    assert told.endswith(why) and bool(told) is bool(why) and (dtype in told or not why)
 
 
 def test_a_size_nobody_confirmed_is_not_chosen() -> None:
