@@ -26,7 +26,7 @@ from backend.planner.devices import CPU, DISK, GB, Device, Machine, make_gpus
 from backend.planner.plan import Plan, Strategy, plan_devices
 from backend.planner.shapes import LAYERS, PROJECTOR, VISION, Shape
 from backend.planner.sizes import SIZES
-from tests.backend.local.adapters import draw_pairs, leave_unmerged, save_adapter
+from tests.backend.local.adapters import RANK, draw_pairs, leave_unmerged, save_adapter
 from tests.backend.local.golden import FOLDER
 from tests.backend.planner.real_models import LiveBytes
 
@@ -134,6 +134,28 @@ def test_a_merged_one_costs_nothing(tmp_path: Path) -> None:
     folder, shape = make_adapter(BUNDLED_FOLDER, tmp_path / "lora"), read_shape(BUNDLED_FOLDER)
     assert plan(shape, measure_adapter(folder)).loads == plan(shape, NOTHING).loads
     assert taken_by(load(BUNDLED_FOLDER), folder) == 0
+
+
+def test_changes_beside_matrices_raise_the_peak_of_a_pass_by_their_own_bytes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shape = make_adapter(BUNDLED_FOLDER, tmp_path / "lora"), read_shape(BUNDLED_FOLDER)
+    network, ids = load(BUNDLED_FOLDER), torch.arange(1024)[None]
+
+    def peak() -> int:
+        with LiveBytes(network.parameters()) as live, torch.inference_mode():
+            network(input_ids=ids, logits_to_keep=1, use_cache=False)
+        return live.peak
+
+    peak()
+    before = peak()
+    monkeypatch.setattr(torch.Tensor, "is_floating_point", lambda tensor: False)  # as quantised
+    apply_adapter(network, read_adapter(folder, shape))
+    monkeypatch.undo()
+    with torch.inference_mode():
+        network(input_ids=ids[:, :8])
+    low_rank = 4 * RANK * ids.shape[1]
+    assert before <= peak() <= before + 4 * 5 * measure_adapter(folder).layer + low_rank
 
 
 def test_weights_are_not_read_to_tell(tmp_path: Path) -> None:
