@@ -18,6 +18,7 @@ AUTO = "auto"
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
 ON, OFF = "on", "off"
 BATCHINGS = (AUTO, ON, OFF)
+COMPILINGS = (AUTO, ON, OFF)
 ATTENTIONS = (AUTO, "sdpa", "flash_attention_2", "flash_attention_3", "eager")
 QUANTIZATIONS = ("int8", "nf4")
 STRATEGIES = ("balanced", "card", "single", "cpu")
@@ -43,6 +44,7 @@ class Settings:
     adapter: str | None = None  # folder of a LoRA adapter to put onto the model
     attention: str = AUTO
     batching: str = AUTO  # whether several requests are answered at once
+    compile: str = AUTO  # whether the steps of answers given alone are compiled
     side_by_side: bool = False  # whether rows of a file are asked, which share no beginning
     cache_gb: float | None = None  # what is kept for later questions at most; None: what is spare
     host_cache_gb: float = 0.0  # of the host's memory, for caches that leave the GPU
@@ -86,6 +88,7 @@ class Settings:
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("attention", self.attention, ATTENTIONS)
         _check_choice("batching", self.batching, BATCHINGS)
+        _check_choice("compiling", self.compile, COMPILINGS)
         _check_choice("strategy", self.strategy, STRATEGIES)
         if self.quantize is not None:
             _check_choice("quantisation", self.quantize, QUANTIZATIONS)

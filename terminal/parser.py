@@ -12,6 +12,7 @@ from backend.settings import (
     AUTO,
     BATCHINGS,
     BUNDLED,
+    COMPILINGS,
     DECODERS,
     DTYPES,
     QUANTIZATIONS,
@@ -32,6 +33,10 @@ BATCHING_HELP = """\
 whether several questions are answered at the same time; auto does so where the model lies on one
 device, unquantised, with room for several, and while more than one person asks; on always does,
 and refuses to start where it cannot (default auto)"""
+COMPILE_HELP = """\
+whether the steps of answers given one at a time are compiled, which takes minutes before the model
+is ready; auto does so on an NVIDIA GPU of its own, unquantised, with --batching off; on does it on
+the processor too, and refuses to start where it cannot (default auto)"""
 TILING_HELP = """\
 exact cuts pictures into the pixels of the model card; fast shrinks a large one while it is decoded:
 values differ by 5 of 255 at most in photographs, by 67 in small print (default exact)"""
@@ -125,6 +130,7 @@ def add_loading_options(parser: Parser) -> None:
     add("--quantize", choices=QUANTIZATIONS, help=QUANTIZE_HELP)
     add("--attention", choices=ATTENTIONS, default=DEFAULTS.attention, help=ATTENTION_HELP)
     add("--batching", choices=BATCHINGS, default=DEFAULTS.batching, help=BATCHING_HELP)
+    add("--compile", choices=COMPILINGS, default=DEFAULTS.compile, help=COMPILE_HELP)
     loading.maybe("--cache-gb", float, CACHE_HELP)
     loading.value("--host-cache-gb", DEFAULTS.host_cache_gb, HOST_CACHE_HELP)
     loading.maybe("--context", int, "tokens at most, prompt and answer (default: the checkpoint's)")

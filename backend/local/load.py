@@ -35,7 +35,7 @@ from backend.local.rows import rows_fit
 from backend.local.stages import Report, Share, Stages
 from backend.local.together.size import fit, places_on
 from backend.local.unmerged import is_unmerged, read_own_adapter
-from backend.local.warming import warm_up
+from backend.local.warming import warm_up_compiled
 from backend.planner.configs import read_shape
 from backend.planner.devices import DISK
 from backend.planner.shapes import Shape
@@ -77,7 +77,7 @@ def load_checkpoint(settings: Settings, composer: Composer, report: Report) -> L
     if settings.side_by_side and settings.batching == AUTO and choices.is_spread:
         places = places_on(choices.plan.machine.workers[0].name)
         model.open_rows(places, partial(rows_fit, choices.plan, free_on))
-    warm_up(model, facts, composer.tokens)
+    warm_up_compiled(model, settings.compile, facts, composer.tokens)
     stages.place(1.0)
     return model
 

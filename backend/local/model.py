@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache, GenerationConfig, InternVLForConditionalGeneration
+from transformers import GenerationConfig, InternVLForConditionalGeneration
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokens import Tokens
 from backend.conversation import End
 from backend.errors import EngineFailed, OutOfMemory
+from backend.local.compiled import COMPILER, Compiled, leave, open_compiled
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe, give_back
 from backend.local.faults import is_out_of_memory
@@ -81,6 +83,7 @@ class LocalModel:
         self._facts = facts
         self._table = ByteTable(tokens)
         self.batching = Batching()
+        self.compiled: Compiled | None = None
         self._alone = threading.Lock()
         self._stream: Closable | None = None
         # Else `generate` would mix the checkpoint's sampling defaults into a person's choice.
@@ -126,6 +129,16 @@ class LocalModel:
         """Answer those who wait together side by side from now on; see `backend.local.rows`."""
         self.batching = Batching(Rows(self._loaded, places, fits))
 
+    def open_compiled(self, wanted: str, compiler: str | Callable[..., Any] = COMPILER) -> None:
+        """Compile the steps of answers given alone, if that is wanted, and can be and pays.
+
+        Raises `BadSetting`, with the reason, when it is insisted on and cannot be.
+        """
+        batched = self.batching.batch is not None
+        self.compiled = open_compiled(wanted, self._network, batched, compiler)
+        attention = str(self._network.config._attn_implementation)
+        self.attention = f"{attention}, compiled" if self.compiled else attention
+
     @property
     def _loaded(self) -> Loaded:
         return Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
@@ -154,41 +167,56 @@ class LocalModel:
         """Keep nothing of what was computed for earlier questions."""
         self.caches.clear()
         self.features.clear()
+        if self.compiled:
+            self.compiled.free()
 
     def _generate(
         self, prepared: Prepared, stream: AnswerStream, between: Callable[[], None]
     ) -> End:
         reading = self._read(prepared)
-        start = self._start(prepared, reading)
+        cache, tokens = self._enter(self._start(prepared, reading), prepared, reading)
         budget = prepared.prompt.budget
-        stream.begin(budget.total, budget.visual, start.tokens)
+        stream.begin(budget.total, budget.visual, tokens)
         streamer = AnswerStreamer(stream, self._table, self._facts.eos_token_ids, between)
         try:
-            self._write(prepared, start, reading, streamer)
+            self._write(prepared, cache, tokens, reading, streamer)
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):  # to copy what is kept of it would take more
-                start.cache.layers.clear()
+                cache.layers.clear()
                 self.forget()
             raise
         finally:
-            self.caches.keep(reading.followed_by(streamer.taken), start.cache)
+            self.caches.keep(reading.followed_by(streamer.taken), leave(cache))
         return streamer.end_reason
 
+    def _enter(self, start: Start, prepared: Prepared, reading: Reading) -> tuple[Cache, int]:
+        """The cache to go on from, and the tokens that it holds."""
+        if self.compiled is None:
+            return start.cache, start.tokens
+        return self.compiled.enter(start.cache, len(reading) + prepared.room), start.tokens
+
     def _write(
-        self, prepared: Prepared, start: Start, reading: Reading, streamer: AnswerStreamer
+        self,
+        prepared: Prepared,
+        cache: Cache,
+        start: int,
+        reading: Reading,
+        streamer: AnswerStreamer,
     ) -> None:
-        """Read what `start` does not hold, and write the answer."""
+        """Read what comes after `start` tokens, which `cache` holds, and write the answer."""
         sampling = streamer.request.sampling
         ids = torch.from_numpy(reading.ids)[None].to(self._device)
-        features = self._see(prepared.cuts, reading, start.tokens)
+        features = self._see(prepared.cuts, reading, start)
         if sampling.temperature > 0:
             seed(sampling.seed)
+        config = configure(sampling, prepared.room, self._facts.eos_token_ids)
+        config.compile_config = self.compiled.config if self.compiled else None
         with suppress(StopFound):
             self._network.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                cache=start.cache,
-                generation_config=configure(sampling, prepared.room, self._facts.eos_token_ids),
+                cache=cache,
+                generation_config=config,
                 logits_processor=penalise(sampling, ids.shape[1]),
                 streamer=streamer,
                 **features,
@@ -225,7 +253,7 @@ class LocalModel:
 
     def _forget_some(self) -> bool:
         """Free the device of the oldest cache, else of all features; false if there is nothing."""
-        if self.caches.free_oldest():
+        if self.caches.free_oldest() or (self.compiled and self.compiled.free()):
             return True
         kept = self.features.nbytes
         self.features.clear()
@@ -257,7 +285,9 @@ class LocalModel:
         return features
 
     def _stop_if_closed(self, *_: object) -> None:
-        """Before each layer, so that Stop ends a long prefill too."""
+        """Before each layer, so that Stop ends a long prefill too; compiled steps are short."""
+        if torch.compiler.is_compiling():
+            return
         if self._stream is not None and self._stream.closed:
             raise Stopped
 

@@ -6,14 +6,16 @@ pictures and text, alone and in the batch. Of it the model keeps nothing; what s
 pages, as of any question, yields to whoever needs the room.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokens import Tokens
 from backend.conversation import Conversation, Request, Sampling, Turn
-from backend.errors import EngineError, OutOfMemory
+from backend.errors import BadSetting, EngineError, OutOfMemory
+from backend.local.compiled import COMPILER
 from backend.local.faults import is_out_of_memory, record
 from backend.local.model import LocalModel
 from backend.local.preparation import Cut, Prepared
@@ -21,10 +23,36 @@ from backend.local.worker import Ended
 from backend.prompt.budget import Budget
 from backend.prompt.compose import Prompt
 from backend.prompt.template import CONTEXT, IMAGE_END, IMAGE_START
+from backend.settings import OFF, ON
 from backend.stream import AnswerStream
 
 ANSWER = 2  # tokens: the first comes from reading, the second from a step
 QUESTION = "Hello!"
+
+
+def warm_up_compiled(
+    model: LocalModel,
+    wanted: str,
+    facts: Facts,
+    tokens: Tokens,
+    compiler: str | Callable[..., Any] = COMPILER,
+) -> None:
+    """Warm up with compiled steps, if they are wanted and pay; without, should that fail.
+
+    Raises `BadSetting`, with the reason, when they are insisted on and cannot be had.
+    """
+    model.open_compiled(wanted, compiler)
+    try:
+        warm_up(model, facts, tokens)
+    except RuntimeError as error:  # torch's compilers raise kinds of it
+        if model.compiled is None:
+            raise
+        record("the steps could not be compiled")
+        if wanted == ON:
+            reason = " ".join(str(error).partition("\n\n")[0].split())  # then it tells of switches
+            raise BadSetting(f"--compile on failed: {reason}.", "Leave it out.") from error
+        model.open_compiled(OFF)
+        warm_up(model, facts, tokens)
 
 
 def warm_up(model: LocalModel, facts: Facts, tokens: Tokens) -> None:

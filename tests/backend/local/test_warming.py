@@ -14,7 +14,7 @@ from backend.local.model import LocalModel
 from backend.local.preparation import Prepared
 from backend.local.together.pages import NAME
 from backend.local.together.size import Size
-from backend.local.warming import make_question, warm_up
+from backend.local.warming import make_question, warm_up, warm_up_compiled
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from tests.backend.local.memory.tiny import tiny_composer, tiny_network
@@ -85,9 +85,9 @@ def test_a_loading_is_over_when_the_model_is_warm(monkeypatch: pytest.MonkeyPatc
 
     def note(*choices: Any) -> None:
         at_warming.append(shares[-1])
-        warm_up(*choices)
+        warm_up_compiled(*choices)
 
-    monkeypatch.setattr(load, "warm_up", note)
+    monkeypatch.setattr(load, "warm_up_compiled", note)
     model = load_checkpoint(Settings(), instant_composer(), shares.append)
     assert 0.9 < at_warming[0] < 1 == shares[-1]
     assert model.batching.batch is not None and len(model.batching.batch) == 0
