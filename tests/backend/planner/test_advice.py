@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from backend.errors import OutOfMemory
+from backend.planner.adapters import NOTHING, Beside
 from backend.planner.advice import (
     USUAL_MACHINES,
     find_ways_out,
@@ -66,6 +67,14 @@ def test_the_unconfirmed_9b_is_never_recommended() -> None:
     for gpu in range(8, 40):
         ways = find_ways_out(plan_on("14B", gpu, quantize=Quantization.INT8))
         assert not any("9B" in way.text for way in ways)
+
+
+def test_an_adapter_goes_along_to_a_larger_machine_and_not_to_another_size() -> None:
+    heavy = Beside(layer=100_000_000)
+    demand = Demand(size("8B"), Precision(quantize=Quantization.NF4), adapter=heavy)
+    smaller, elsewhere = find_ways_out(plan_devices(demand, Machine(make_gpus(10))))
+    assert smaller.text == "2B" and smaller.plan.demand.adapter == NOTHING
+    assert elsewhere.text.startswith("an engine on") and elsewhere.plan.demand.adapter == heavy
 
 
 def test_offloading_is_named_where_there_is_a_store() -> None:
