@@ -28,6 +28,7 @@ class ScriptedHub:
         self.gate.set()
         self.url = ""
         self.asked: list[str] = []
+        self.tokens: set[str | None] = set()  # as they came with what was asked
 
     def etag(self, name: str) -> str:
         return hashlib.sha256(self.files[name]).hexdigest()
@@ -44,6 +45,7 @@ def handler_of(hub: ScriptedHub) -> type[http.server.BaseHTTPRequestHandler]:
         def answer(self, body: bool) -> None:
             path = self.path.split("?")[0]
             hub.asked.append(f"{self.command} {path}")
+            hub.tokens.add(self.headers["Authorization"])
             if "/resolve/" in path:
                 self.send_file(path.rsplit("/", 1)[1], body)
             elif "/tree/" in path:

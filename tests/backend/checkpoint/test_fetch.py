@@ -61,6 +61,19 @@ def test_bytes_are_told_while_they_come_and_only_what_is_needed_comes(hub: Scrip
     assert {whole for _, whole in told} <= {0, total}
 
 
+def test_the_revision_and_the_token_of_the_environment_reach_the_hub(
+    hub: ScriptedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    find_checkpoint("someone/model", only_facts=True)
+    assert "Bearer hf_secret" not in hub.tokens
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.asked.clear()
+    find_checkpoint("someone/model", revision="v1.2", only_facts=True)
+    assert "Bearer hf_secret" in hub.tokens
+    assert any("/revision/v1.2" in asked for asked in hub.asked)
+
+
 def test_what_is_here_is_not_told_again(hub: ScriptedHub) -> None:
     told: list[tuple[int, int]] = []
     first = find_checkpoint("someone/model", follow=lambda done, total: None)
