@@ -85,6 +85,11 @@ def test_folders_pipes_and_devices_are_refused_without_opening_them(tmp_path: Pa
     assert "a device or a pipe" in refused(Path("/dev/zero"))
 
 
+def test_a_file_that_the_disk_does_not_give_is_refused() -> None:
+    with pytest.raises(BadFile, match=r"^odd: the file cannot be read\. Add the file again"):
+        attach("/proc/self/mem", "odd")  # opens, and fails to be read
+
+
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(BadFile, match=r"^odd: the file cannot be read"):
         attach("a\0b.png", "odd")

@@ -1,6 +1,7 @@
 """The shelf makes a value once, keeps what fits, and lets go of those who gave up."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,6 +36,27 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
     with pytest.raises(ValueError, match="no"):
         shelf.get("key", fail)
     assert shelf.get("key", lambda: 3) == 3
+
+
+def test_a_time_out_of_the_maker_s_own_reaches_who_waits() -> None:
+    shelf: Shelf[int] = Shelf(10)
+    begun, gate = threading.Event(), threading.Event()
+    patience = iter([False] * 100 + [True])
+
+    def make() -> int:
+        begun.set()
+        gate.wait(10)
+        raise TimeoutError("the disk")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shelf.get, "key", make)
+        begun.wait(10)
+        second = pool.submit(shelf.get, "key", make, lambda: next(patience))
+        time.sleep(0.2)  # it waits by now
+        gate.set()
+        for answer in (first, second):
+            with pytest.raises(TimeoutError, match="the disk"):
+                answer.result(10)
 
 
 def test_the_least_recently_used_leaves_first() -> None:

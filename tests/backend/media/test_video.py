@@ -1,8 +1,10 @@
 """Frames of videos are the very ones that were chosen, with either decoder, or a refusal."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av  # noqa: F401  (before decord, or the FFmpeg in that takes the place of its own)
 import numpy as np
@@ -12,8 +14,10 @@ from PIL import Image
 
 from backend.errors import BadFile
 from backend.media.limits import Limits
-from backend.media.video import VideoIndex, cut_frames, index_video
-from backend.media.wire import Head
+from backend.media.stopping import StopSign
+from backend.media.video import Asked, VideoIndex, cut_frames, index_video
+from backend.media.visit import Message, visit
+from backend.media.wire import Ask, Head, Tag
 from tests.backend.media.corpus import every_frame, picture, remuxed, sound, turned, video
 
 TILE = 56
@@ -216,3 +220,48 @@ def test_frames_that_are_too_large_are_refused_before_any_is_decoded(tmp_path: P
 def test_a_picture_is_no_video_whatever_it_is_called(tmp_path: Path) -> None:
     picture().save(tmp_path / "x.mp4", "GIF")
     assert "not a video" in refused(tmp_path / "x.mp4")
+
+
+def told(change: Callable[[Tag, bytes], list[tuple[Tag, bytes]]]) -> Asked:
+    """A child of which each message arrives as `change` has it."""
+
+    def asked(ask: Ask, most_bytes: int, timeout_s: float, stopped: StopSign) -> list[Message]:
+        messages = visit(ask, most_bytes, timeout_s, stopped)
+        return [changed for message in messages for changed in change(*message)]
+
+    return asked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tag, payload: [(tag, payload[:-8] if tag is Tag.PTS else payload)],
+        lambda tag, payload: [(tag, payload[:-1] if tag is Tag.MARKS else payload)],
+        lambda tag, payload: [(tag, bytes(len(payload)) if tag is Tag.PTS else payload)],
+        lambda tag, payload: [(tag, b"" if tag in (Tag.PTS, Tag.MARKS) else payload)],
+        lambda tag, payload: [(tag, payload.replace(b'"width": 64', b'"width": 0'))],
+        lambda tag, payload: [(tag, payload.replace(b'"width"', b'"wide"'))],
+        lambda tag, payload: [] if tag is Tag.HEAD else [(tag, payload)],
+    ],
+)
+def test_an_index_that_contradicts_itself_is_not_believed(tmp_path: Path, change: Any) -> None:
+    path = str(video(tmp_path / "x.mp4"))
+    assert index_video(path, "x", LIMITS, asked=told(lambda *message: [message]))
+    with pytest.raises(BadFile, match="^x: the decoder gave up"):
+        index_video(path, "x", LIMITS, asked=told(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tag, payload: [] if tag is Tag.TILE else [(tag, payload)],
+        lambda tag, payload: [(tag, payload)] * (2 if tag is Tag.PREVIEW else 1),
+        lambda tag, payload: [(tag, payload[:-3] if tag is Tag.TILE else payload)],
+        lambda tag, payload: [(tag, b"<svg>" if tag is Tag.PREVIEW else payload)],
+    ],
+)
+def test_frames_that_are_not_what_was_asked_for_are_not_shown(tmp_path: Path, change: Any) -> None:
+    path = str(video(tmp_path / "x.mp4"))
+    index = index_video(path, "x", LIMITS)
+    with pytest.raises(BadFile, match="^x: the decoder gave up"):
+        cut_frames(path, "x", index, [0], TILE, "av", LIMITS, asked=told(change))
