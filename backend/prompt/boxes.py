@@ -1,9 +1,11 @@
 """Boxes: regions that an answer points at, `<ref>name</ref><box>[[x1, y1, x2, y2], …]</box>`.
 
 Coordinates are whole thousandths of the picture's width and height, whatever its tiles
-(InternVL's evaluate_grounding.py @2410d1d; OpenGVLab/InternVL#1009). What a model writes is never
-trusted: nothing is evaluated, and what is not a box inside the picture is passed over. Which
-picture is meant is not known here.
+(InternVL's evaluate_grounding.py @2410d1d; OpenGVLab/InternVL#1009). Engines that leave special
+tokens out send `name[[x1, y1, x2, y2], …]`, which is read where an answer is nothing else.
+
+What a model writes is never trusted: nothing is evaluated, and what is not a box inside the
+picture is passed over. Which picture is meant is not known here.
 """
 
 import re
@@ -15,6 +17,9 @@ MOST_BOXES = 500  # of one answer; a model that runs wild must not fill the page
 
 TAGS = re.compile(r"(</?ref>|</?box>)")
 BOX = re.compile(r"\[\s*" + r"\s*,\s*".join([r"([0-9]{1,4})"] * 4) + r"\s*\]")
+
+
+BARE = re.compile(r"([^\[\]]{1,80}?)\s*(\[\[[0-9,\s\[\]]+\]\])[.,;]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def find_regions(answer: str) -> tuple[Region, ...]:
     """Every whole region in an answer, also in one that is still being written."""
     found: list[Region] = []
     left = MOST_BOXES
-    for name, content in _tagged(answer):
+    for name, content in _tagged(answer) if TAGS.search(answer) else _bare(answer):
         boxes = tuple(_boxes(content))[:left]
         left -= len(boxes)
         if boxes:
@@ -83,6 +88,14 @@ def _tagged(answer: str) -> Iterator[tuple[str, str]]:
         elif part == "</box>" and tag == "<box>":
             yield name, content
         tag = part
+
+
+def _bare(answer: str) -> Iterator[tuple[str, str]]:
+    """Names and contents of an answer of which every line is a region without its signs."""
+    lines = [BARE.fullmatch(line.strip()) for line in answer.splitlines() if line.strip()]
+    for line in lines if all(lines) else ():
+        assert line is not None
+        yield line[1].strip(), line[2]
 
 
 def _boxes(content: str) -> Iterator[Box]:

@@ -9,6 +9,7 @@ import app
 from backend.conversation import Answer, Conversation, End, Request, Sampling, Turn
 from backend.engine import Stage
 from backend.media.recognise import attach
+from backend.prompt.boxes import find_regions
 from backend.prompt.compose import open_composer
 from backend.remote.engine import RemoteEngine
 from backend.settings import Settings
@@ -73,6 +74,16 @@ def test_the_engine_counts_the_very_tokens_that_the_budget_foresaw(
             assert told.statistics.prompt_tokens == foreseen.total
         assert told.statistics.visual_tokens == foreseen.visual
         asked = (*asked, turn)
+
+
+def test_a_box_is_found_though_the_engine_leaves_its_signs_out(
+    llama: Llama, connect: Connect
+) -> None:
+    question = "Please provide the bounding box coordinate of the region this sentence describes: "
+    question += "<ref>red circle</ref>"
+    (turn,) = converse(connect(llama.url), Turn(question, (attach(str(OTHER)),))).turns
+    assert turn.answer and "<box>" not in turn.answer.text
+    assert [region.name for region in find_regions(turn.answer.text)] == ["red circle"]
 
 
 def test_a_second_turn_is_read_from_the_engines_cache(llama: Llama, connect: Connect) -> None:

@@ -127,3 +127,25 @@ def test_a_scaled_box_covers_a_pixel_of_the_picture(
     rectangle = scale(Box(start, start, end, end), width, height)
     assert 0 <= rectangle.left < rectangle.right <= width
     assert 0 <= rectangle.top < rectangle.bottom <= height
+
+
+def test_regions_are_found_where_an_engine_left_the_signs_out():
+    answer = "red circle[[850, 330, 1000, 580]]\ncats [[1, 2, 3, 4], [5, 6, 7, 8]].\n"
+    assert find_regions(answer) == (
+        Region("red circle", (Box(850, 330, 1000, 580),)),
+        Region("cats", (Box(1, 2, 3, 4), Box(5, 6, 7, 8))),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The matrix is m[[1, 2, 3, 4]], of one row.",
+        "Here it is:\nm[[1, 2, 3, 4]]",
+        "[[1, 2, 3, 4]]",
+        "m[1, 2, 3, 4]",
+        "red circle[[850, 330, 1000, 58",
+    ],
+)
+def test_without_signs_only_an_answer_that_is_nothing_else_is_one(answer: str):
+    assert find_regions(answer) == ()
