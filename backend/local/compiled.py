@@ -17,7 +17,9 @@ from backend.local.loaded import places_of
 from backend.local.quantization import quantization_of
 from backend.settings import AUTO, OFF, ON
 
-GRAIN = 2048  # tokens: sizes of the cache, each of which is compiled when first needed
+# Tokens: the cache grows by so many. Attention is computed over all of it, needed or not. The
+# second size is compiled anew, and then for all sizes.
+GRAIN = 512
 COMPILER = "inductor"
 
 

@@ -158,7 +158,7 @@ class LocalModel:
         Raises if the device works no more.
         """
         if short:  # nobody knows how much room is wanting
-            self.forget()
+            self._free_all()
         gc.collect()
         give_back()
         torch.ones(1, device=self._device).add_(1).item()
@@ -167,6 +167,9 @@ class LocalModel:
         """Keep nothing of what was computed for earlier questions."""
         self.caches.clear()
         self.features.clear()
+
+    def _free_all(self) -> None:
+        self.forget()
         if self.compiled:
             self.compiled.free()
 
@@ -183,7 +186,7 @@ class LocalModel:
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):  # to copy what is kept of it would take more
                 cache.layers.clear()
-                self.forget()
+                self._free_all()
             raise
         finally:
             self.caches.keep(reading.followed_by(streamer.taken), leave(cache))

@@ -15,7 +15,7 @@ import torch
 from torch._dynamo.utils import counters
 from transformers import DynamicCache
 
-from backend.conversation import Request
+from backend.conversation import Request, Sampling
 from backend.errors import BadSetting
 from backend.local import compiled
 from backend.local.compiled import GRAIN, leave, open_compiled, why_not, why_not_worth_it
@@ -95,6 +95,19 @@ def test_compiled_answers_are_those_of_a_cold_model(composer: Composer, fresh: N
         person.hear(asked, stream)
     assert kept > 0
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+
+
+def test_the_first_person_does_not_wait_for_the_compiler(composer: Composer, fresh: None) -> None:
+    model = LocalModel(tiny_network(composer), composer.facts, composer.tokens)
+    warm_up_compiled(model, "on", composer.facts, composer.tokens, TRACED)
+    assert model.compiled is not None
+    cache = model.compiled._cache
+    assert cache is not None
+    stream = AnswerStream(Request(Person(0).ask(), Sampling(max_new_tokens=3)))
+    model.answer(prepare(composer, stream), stream)
+    assert len(stream.token_ids) == 3
+    assert counters["stats"]["unique_graphs"] == 1
+    assert model.compiled._cache is cache
 
 
 def test_the_cache_of_fixed_size_is_kept_until_a_larger_one_is_needed(composer: Composer) -> None:
