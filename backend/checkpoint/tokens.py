@@ -78,7 +78,8 @@ class ByteReader:
         """Text that is complete with these bytes; often "" in the middle of a character."""
         if self._spaces and spelt:
             spelt = self._begin(spelt)
-        return self._decoder.decode(spelt).translate(LONE_BYTES)
+        text = self._decoder.decode(spelt)
+        return text if text.isascii() else text.translate(LONE_BYTES)
 
     def end(self) -> str:
         """What is left of an unfinished character: U+FFFD or nothing."""
