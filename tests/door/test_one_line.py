@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from backend.conversation import Conversation, Request, Turn
 from backend.engine import State
+from backend.local.engine import LocalEngine
+from backend.local.waiting import Place
 from backend.settings import Settings
 from tests.backend.local.stand_ins import ScriptedModel, scripted_engine
 from tests.door.conftest import Served, said, serving
@@ -36,6 +38,7 @@ def test_a_person_and_another_program_wait_for_one_of_many_requests_at_most() ->
         person = served.door.engine.stream(Request(Conversation((Turn("person"),)), session="tab"))
         other = pool.submit(ask(served, "other", SECOND))
         wait_until(lambda: _seen(served) == 6)
+        wait_until(lambda: _all_prepared(engine))  # who is not yet is passed over
         model.gate.set()
         assert {one.result() for one in (*first, other)} == {200}
         assert "".join(person) == "person"
@@ -57,6 +60,13 @@ def test_a_full_line_is_a_429_until_there_is_room() -> None:
         model.gate.set()
         assert [one.result() for one in waiting] == [200, 200]
         assert ask(served, "again")() == 200
+
+
+def _all_prepared(engine: LocalEngine) -> bool:
+    line = engine._line
+    with line._changed:
+        waiting = [ticket for tickets in line._sessions.values() for ticket in tickets]
+        return all(ticket.place is Place.PREPARED for ticket in waiting)
 
 
 def _seen(served: Served) -> int:
