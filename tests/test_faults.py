@@ -332,9 +332,9 @@ def test_damaged_weights_are_told_to_those_who_ask_and_to_the_shell(
     while engine.status().state is State.LOADING and time.monotonic() < until:
         time.sleep(0.01)
     status = engine.status()
-    assert status.state is State.FAILED and "Download" in status.reason
+    assert status.state is State.FAILED and "Delete it and download" in status.reason
     for _ in range(2):
-        with pytest.raises(BadCheckpoint, match="Download"):
+        with pytest.raises(BadCheckpoint, match="Delete it and download"):
             engine.stream(Request(Conversation().asked(Turn("Hello"))))
     engine.close()
     assert app.main(["ask", "Hello", "--model", str(folder)]) == 2

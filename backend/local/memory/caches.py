@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Caches:
         self._capacity = capacity
         self._host = host or Host()
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._names = count()
 
     @property
     def nbytes(self) -> int:
@@ -98,7 +100,7 @@ class Caches:
                 return
             if shared == len(kept.reading):
                 del self._kept[name]
-        self._kept[id(cache)] = _Kept(reading, cache, nbytes_of(cache))
+        self._kept[next(self._names)] = _Kept(reading, cache, nbytes_of(cache))
         while self.nbytes > self._capacity:
             self.free_oldest()
         while len(self) > MOST:
