@@ -91,7 +91,8 @@ class Stream(Protocol):
     def call_on_news(self, callback: Callable[[], None]) -> None:
         """Have `callback` run whenever `take` has something to give, and at once if it has now.
 
-        For who cannot wait in `take`. It runs in any thread and must neither wait nor raise.
+        Once for all that comes until it is taken. For who cannot wait in `take`. It runs in any
+        thread and must neither wait nor raise.
         """
         ...
 

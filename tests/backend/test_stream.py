@@ -1,6 +1,7 @@
 """The stream: text, the end and errors reach one reader; anybody may close it."""
 
 import threading
+import time
 
 import pytest
 
@@ -225,3 +226,46 @@ def test_closing_is_news_too(stream: AnswerStream) -> None:
     stream.call_on_news(lambda: told.append("closed"))
     stream.close()
     assert told == ["closed"]
+
+
+def test_pieces_that_pile_up_are_news_once(stream: AnswerStream) -> None:
+    told: list[str] = []
+    stream.call_on_news(lambda: told.append("news"))
+    stream.write("a", [1])
+    stream.write("b", [2])
+    assert told == ["news"]
+    assert stream.take(0) == "ab"
+    stream.write("c", [3])
+    assert told == ["news", "news"]
+
+
+def test_a_waiting_reader_gets_the_first_text_at_once_and_then_what_gathered(
+    stream: AnswerStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.stream.PACE_S", WAIT_S)
+    taken: list[str] = []
+    reader = threading.Thread(target=lambda: taken.extend(stream))
+    stream.write("first", [1])
+    reader.start()
+    while not taken:
+        reader.join(0.001)
+    for letter in "then":
+        stream.write(letter, [2])
+        reader.join(0.01)
+    assert taken == ["first"]
+    stream.finish()
+    reader.join(WAIT_S / 4)
+    assert taken == ["first", "then"]
+
+
+def test_letting_text_gather_takes_no_longer_than_the_reader_would_wait(
+    stream: AnswerStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.stream.PACE_S", WAIT_S)
+    stream.write("a", [1])
+    assert stream.take(None) == "a"
+    begun = time.monotonic()
+    assert stream.take(0.02) == ""
+    stream.write("b", [2])
+    assert (stream.take(0.02), stream.take(0)) == ("b", "")
+    assert time.monotonic() - begun < WAIT_S / 2
