@@ -14,6 +14,7 @@ import torch
 from transformers import InternVLForConditionalGeneration
 from transformers.generation.continuous_batching import PagedAttentionCache
 
+from backend.local.together import folded
 from backend.local.together.pages import (
     MIXING,
     NAME,
@@ -43,6 +44,7 @@ class PackedNetwork:
         self._config: Any = network.config.get_text_config(decoder=True)
         self._attention = str(self._config._attn_implementation)
         self._scratch = Scratch()
+        self._sharing = self._config.num_attention_heads // self._config.num_key_value_heads
         offer_attention()
 
     def _supports_logits_to_keep(self) -> bool:
@@ -61,10 +63,12 @@ class PackedNetwork:
         layout = find_layout(cache, position_ids[0], given)
         clear_pages(cache, find_begun(layout))
         write = find_rows(layout, position_ids[0])
-        groups = group(layout, mixes=self._attention == MIXING)
-        reader = PageReader(cache, write, groups, self._scratch, self._attention)
         embeddings: Any = self._network.get_input_embeddings()
         words = embeddings(input_ids[0].clamp(max=embeddings.num_embeddings - 1))
+        attention, groups = self._attention, group(layout, mixes=self._attention == MIXING)
+        if attention == MIXING and words.device.type == "cpu":
+            attention, groups = folded.NAME, folded.fold(groups, self._sharing, words.dtype)
+        reader = PageReader(cache, write, groups, self._scratch, attention)
         with self._by_pages():
             hidden = self._network.model.language_model(
                 inputs_embeds=self._look_up(input_ids[0], words)[None],

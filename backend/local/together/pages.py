@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from backend.local.together import folded
 from backend.local.together.places import FULL, Group
 
 NAME = "each_request_its_pages"  # how transformers' table of attentions calls the function below
@@ -107,8 +108,9 @@ def attend_by_pages(
 
 
 def offer_attention() -> None:
-    """Put `attend_by_pages` into transformers' table, from which layers take it by name."""
+    """Put the attentions of a step into transformers' table, which has them by name."""
     AttentionInterface.register(NAME, attend_by_pages)
+    AttentionInterface.register(folded.NAME, folded.attend_folded)
 
 
 def clear_pages(cache: PagedAttentionCache, pages: torch.Tensor) -> None:
