@@ -150,9 +150,7 @@ async def tell_figures(desk: Desk, request: Request) -> Response:
     return Response(desk.counts.write(desk.engine.status()), media_type=TYPE)
 
 
-async def _begin(
-    desk: Desk, body: bytes, session: str, lease: Lease
-) -> tuple[Asked, Completion]:
+async def _begin(desk: Desk, body: bytes, session: str, lease: Lease) -> tuple[Asked, Completion]:
     """Read the request and give it to the engine: here what is quick, in a thread the rest."""
     loop = asyncio.get_running_loop()
     if len(body) <= QUICK_BODY:

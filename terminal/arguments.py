@@ -21,7 +21,7 @@ from backend.conversation import (
 )
 from backend.errors import BadQuestion, BadSetting
 from backend.settings import Settings
-from terminal.door import add_door_options
+from terminal.door import add_door_options, with_own_keys
 from terminal.engines import add_engine_options
 from terminal.files import read_file_word, with_defaults
 from terminal.parser import (
@@ -158,7 +158,7 @@ def read_serve(words: Sequence[str]) -> Serve:
     add_model_options(parser)
     add_loading_options(parser)
     chosen = parser.parse_args(words)
-    return Serve(read_settings(chosen), chosen.verbose)
+    return Serve(with_own_keys(read_settings(chosen)), chosen.verbose)
 
 
 def read_ask(words: Sequence[str]) -> Ask | Batch:

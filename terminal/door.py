@@ -1,9 +1,11 @@
 """Options of the door for programs, and the file of its keys."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import BadSetting
+from backend.settings import Settings
 from terminal.parser import Parser, options
 
 LEAST_KEY = 8  # characters: what is shorter is guessed soon
@@ -22,6 +24,21 @@ def add_door_options(parser: Parser) -> None:
     door.switch("--allow-picture-urls", "fetch pictures that programs name by http(s) addresses")
 
 
+def with_own_keys(settings: Settings) -> Settings:
+    """`settings`, where `--api-key-file` means the door if there is no engine that wants a key.
+
+    Raises `BadSetting` as `read_keys` does, and for keys of the door in two files.
+    """
+    if settings.api_key_file is None or settings.remote:
+        return settings
+    if settings.door_keys:
+        raise BadSetting(
+            "Without --engine both --api-key-file and --door-key-file are keys of programs.",
+            "Leave one out.",
+        )
+    return replace(settings, door_keys=read_keys(settings.api_key_file), api_key_file=None)
+
+
 def read_keys(path: str) -> tuple[str, ...]:
     """The keys in a file, one a line; empty lines and those that begin with # are none.
 
@@ -32,7 +49,7 @@ def read_keys(path: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise BadSetting(
-            f"The file of keys {path!r} cannot be read ({reason}).", "Correct --door-key-file."
+            f"The file of keys {path!r} cannot be read ({reason}).", "Name another."
         ) from None
     stripped = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     keys = {number: line for number, line in stripped if line and not line.startswith("#")}

@@ -124,3 +124,17 @@ def test_a_file_without_usable_keys_is_refused_and_not_quoted(
 def test_a_missing_file_of_keys_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="No such file"):
         read_command(["--door-key-file", str(tmp_path / "none")])
+
+
+def test_without_an_engine_elsewhere_the_file_of_keys_is_the_doors(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{FIRST}\n{SECOND}\n")
+    command = read_command(["--api-key-file", str(file)])
+    assert isinstance(command, Serve)
+    assert command.settings.door_keys == (FIRST, SECOND)
+    assert command.settings.api_key_file is None
+    elsewhere = read_command(["--api-key-file", str(file), "--engine", "http://a:1/v1"])
+    assert isinstance(elsewhere, Serve)
+    assert (elsewhere.settings.door_keys, elsewhere.settings.api_key_file) == ((), str(file))
+    with pytest.raises(BadSetting, match="Leave one out"):
+        read_command(["--api-key-file", str(file), "--door-key-file", str(file)])
