@@ -22,6 +22,7 @@ test: .venv/installed-dev .venv/browser .venv/nginx .venv/serving/installed lint
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 install: .venv/installed

@@ -166,5 +166,3 @@ def launched(build: Callable[[], gr.Blocks], settings: Settings) -> Iterator[Non
         yield
     finally:
         page.close(verbose=False)
-
-

@@ -152,7 +152,9 @@ def cut_mp4(path: Path) -> None:
 
 
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>'
-PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:%d/a.ts\n#EXT-X-ENDLIST\n"
+PLAYLIST = (
+    b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:%d/a.ts\n#EXT-X-ENDLIST\n"
+)
 Make = bytes | Callable[[Path], object]
 REFUSED: dict[str, tuple[Make, str]] = {
     "empty.png": (b"", "the file is empty"),

@@ -151,6 +151,7 @@ DECLINED = frozenset(
     }
 )
 
+
 def make_trials(kind: str, which: str, samples: int, seed: int) -> Iterator[Trial]:
     """`samples` trials of a kind; the seeds are of a form that training never uses."""
     rng = random.Random(f"evaluation-{seed}-{which}-{kind}")

@@ -44,9 +44,7 @@ def count_tiles(grid: Grid, thumbnail: bool) -> int:
     return tiles + 1 if thumbnail and tiles > 1 else tiles
 
 
-def cut_tiles(
-    image: Image.Image, max_tiles: int, tile: int, thumbnail: bool
-) -> NDArray[np.uint8]:
+def cut_tiles(image: Image.Image, max_tiles: int, tile: int, thumbnail: bool) -> NDArray[np.uint8]:
     """An RGB image as tiles: uint8 [tiles, tile, tile, 3], row by row, the thumbnail last."""
     grid = choose_grid(image.width, image.height, max_tiles, tile)
     return cut_image(image, TileCutter(grid, tile, thumbnail, image.height))

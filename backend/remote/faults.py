@@ -106,9 +106,7 @@ def explain_connection(error: Exception, where: str) -> EngineFailed:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):
-            return Unreachable(
-                f"No machine is known by the name in {where}.", f"Correct {OPTION}."
-            )
+            return Unreachable(f"No machine is known by the name in {where}.", f"Correct {OPTION}.")
         if isinstance(cause, ssl.SSLError):
             return Unreachable(
                 f"{where} cannot be trusted: its certificate does not hold.",

@@ -111,9 +111,7 @@ def _read_message(pieces: list[Piece], left: Iterator[Picture]) -> Message:
     return Message(role, tuple(_parts([Text(words), *content], left)))
 
 
-def _parts(
-    pieces: Sequence[Piece], left: Iterator[Picture]
-) -> Iterator[str | tuple[Picture, ...]]:
+def _parts(pieces: Sequence[Piece], left: Iterator[Picture]) -> Iterator[str | tuple[Picture, ...]]:
     """Words joined, and the pictures of each place."""
     words = ""
     for piece in pieces:

@@ -60,5 +60,3 @@ def running_llama(
         finally:
             process.kill()
             process.communicate()
-
-

@@ -93,5 +93,3 @@ def read_all(stream: AnswerStream) -> tuple[str, Exception | None]:
     except Exception as error:
         return text, error
     return text, None
-
-

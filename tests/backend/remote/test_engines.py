@@ -173,9 +173,7 @@ def test_vllm_that_is_busy_keeps_its_pictures(server: ScriptedServer, engine, pi
         assert asked.body["messages"][1]["content"][0]["image_url"] is None
 
 
-def test_stop_texts_that_an_engine_cannot_take_are_cut_here(
-    serve: Serve, connect: Connect
-) -> None:
+def test_stop_texts_that_an_engine_cannot_take_are_cut_here(serve: Serve, connect: Connect) -> None:
     steps = (word("one tw"), word("o three"), Event(), word(" four", "stop"))
     server = serve(models=transcript("transformers-serve", "models"), usual=Reply(steps))
     stream = connect(server.url).stream(question(stop=("two",)))
