@@ -6,6 +6,7 @@ here the client, which reads several streams at once: through the door and direc
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import time
@@ -28,9 +29,11 @@ from benchmarks.measurement import (
 )
 from benchmarks.paced_server import STEP_S
 
-STREAMS = (1, 16)
+MANY = 16  # streams
 ROUNDS, QUICK_ROUNDS = 12, 4
 TOKENS, QUICK_TOKENS = 128, 48
+TURNS, QUICK_TURNS = 4, 2  # that each one asks of those who go on
+GOING_ON_ROUNDS, QUICK_GOING_ON_ROUNDS = 4, 2
 MOST_MORE_MS = 10.0  # to the first token
 LEAST_SHARE = 0.97  # of the tokens per second
 START_S = 120.0
@@ -47,25 +50,28 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Several streams at once: medians over them."""
+    """Several streams at once: medians over them, through the door and directly."""
 
     through: Heard
     directly: Heard
 
 
 def measure(quick: bool) -> Iterator[Measurement]:
-    """One stream at a time, then sixteen."""
+    """One stream at a time, sixteen in one moment, and sixteen who go on asking."""
+    turns, tokens = (QUICK_TURNS, QUICK_TOKENS) if quick else (TURNS, TOKENS)
     with scripted_engine() as engine, gateway(engine) as door:
-        for streams in STREAMS:
-            rounds = asyncio.run(compare(door, engine, streams, quick))
-            yield from report(rounds, streams)
+        for streams, label in ((1, "one alone"), (MANY, f"{MANY} in one moment")):
+            rounds = QUICK_ROUNDS if quick else ROUNDS
+            yield from report(asyncio.run(compare(door, engine, streams, rounds, tokens)), label)
+        rounds = QUICK_GOING_ON_ROUNDS if quick else GOING_ON_ROUNDS
+        heard = asyncio.run(compare(door, engine, MANY, rounds, tokens, turns))
+        yield from report(heard, f"{MANY} who ask again as they are answered")
 
 
-def report(rounds: list[Round], streams: int) -> Iterator[Measurement]:
-    """The two figures for so many streams."""
+def report(rounds: list[Round], label: str) -> Iterator[Measurement]:
+    """The two figures of some rounds."""
     waits = [Pair(one.through.ttft_s, one.directly.ttft_s) for one in rounds]
     speeds = [Pair(one.through.tokens_per_s, one.directly.tokens_per_s) for one in rounds]
-    label = f"{streams} at once" if streams > 1 else "one alone"
     more = spread([(pair.ours - pair.rival) * 1e3 for pair in waits])
     yield Measurement(
         f"through the door, {label}: time to first token, rival: asked directly",
@@ -86,17 +92,19 @@ def report(rounds: list[Round], streams: int) -> Iterator[Measurement]:
     )
 
 
-async def compare(door: str, engine: str, streams: int, quick: bool) -> list[Round]:
+async def compare(
+    door: str, engine: str, streams: int, rounds: int, tokens: int, turns: int = 1
+) -> list[Round]:
     """Rounds of so many streams, each through the door and directly, the order changing."""
-    rounds, tokens = (QUICK_ROUNDS, QUICK_TOKENS) if quick else (ROUNDS, TOKENS)
     compared = []
     async with clients(streams) as several:
         for url in (door, engine) * 2:  # the first of a kind is slower
-            await hear(several, url, 2)
+            await hear(several, url, [[2]] * streams)
         for number in range(rounds):
             heard: dict[str, Heard] = {}
+            lengths = [[tokens]] * streams if turns == 1 else draw(number, streams, turns, tokens)
             for url in (door, engine) if number % 2 else (engine, door):
-                heard[url] = await hear(several, url, tokens)
+                heard[url] = await hear(several, url, lengths)
             compared.append(Round(heard[door], heard[engine]))
     return compared
 
@@ -115,18 +123,36 @@ async def clients(count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
         ]
 
 
-async def hear(several: Sequence[httpx.AsyncClient], url: str, tokens: int) -> Heard:
-    """Read a stream with each client at once, all connected before; the medians over them."""
+def draw(number: int, streams: int, turns: int, tokens: int) -> list[list[int]]:
+    """How long the answers of each are: half to one and a half of `tokens`, so that they part."""
+    chance = random.Random(number)
+    return [
+        [chance.randint(tokens // 2, 3 * tokens // 2) for _ in range(turns)] for _ in range(streams)
+    ]
+
+
+async def hear(
+    several: Sequence[httpx.AsyncClient], url: str, lengths: Sequence[Sequence[int]]
+) -> Heard:
+    """Read streams of so many tokens one by one with each client at once; the medians over all.
+
+    All begin in one moment, connected before. Of who reads several the first does not count.
+    """
     listed = await asyncio.gather(*(client.get(f"{url}/models") for client in several))
     model = listed[0].json()["data"][0]["id"]
-    asked = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Describe it."}],
-        "max_tokens": tokens,
-        "stream": True,
-    }
-    heard = await asyncio.gather(*(_hear_one(client, url, asked) for client in several))
+
+    async def listen(client: httpx.AsyncClient, turns: Sequence[int]) -> list[Heard]:
+        heard = [await _hear_one(client, url, _question(model, tokens)) for tokens in turns]
+        return heard[1:] or heard
+
+    each = await asyncio.gather(*map(listen, several, lengths))
+    heard = [one for those in each for one in those]
     return Heard(median(one.ttft_s for one in heard), median(one.tokens_per_s for one in heard))
+
+
+def _question(model: str, tokens: int) -> dict[str, object]:
+    messages = [{"role": "user", "content": "Describe it."}]
+    return {"model": model, "messages": messages, "max_tokens": tokens, "stream": True}
 
 
 async def _hear_one(client: httpx.AsyncClient, url: str, asked: dict[str, object]) -> Heard:

@@ -2,7 +2,7 @@
 
 Against our own engine answering one at a time, against `transformers serve`, and for one person
 against bare `generate()`. Everybody has a picture of four tiles that nobody has seen, and gets 64
-tokens. All on one random checkpoint, in one run.
+tokens, a crowd once 256. All on one random checkpoint, in one run.
 """
 
 import shutil
@@ -23,7 +23,16 @@ from benchmarks.measurement import (
     share_of,
     times_better,
 )
-from benchmarks.people_lab import ANSWER, QUESTION, TILE, TILES, VISION, PeopleLab, Served
+from benchmarks.people_lab import (
+    ANSWER,
+    LONG_ANSWER,
+    QUESTION,
+    TILE,
+    TILES,
+    VISION,
+    PeopleLab,
+    Served,
+)
 from benchmarks.serve_rival import NoRival, running_rival
 from benchmarks.weights import make_checkpoint
 
@@ -47,6 +56,7 @@ def measure(quick: bool) -> Iterator[Measurement]:
             yield report_alone(lab, rounds)
             for people in QUICK_CROWDS if quick else CROWDS:
                 yield from report_crowd(lab, people, rounds)
+            yield from report_crowd(lab, GOAL_OF, rounds, LONG_ANSWER)
             yield from report_arrivals(lab, GOAL_OF, rounds)
             try:
                 yield from report_server(lab, checkpoint, Path(folder) / "served", rounds)
@@ -73,10 +83,14 @@ def report_alone(lab: PeopleLab, rounds: int) -> Measurement:
     )
 
 
-def report_crowd(lab: PeopleLab, people: int, rounds: int) -> Iterator[Measurement]:
+def report_crowd(
+    lab: PeopleLab, people: int, rounds: int, answer: int = ANSWER
+) -> Iterator[Measurement]:
     """Everybody asks in the same moment."""
-    served = [serve_both(lab, people, number) for number in range(rounds)]
-    yield from compare(f"{people} {_people(people)} at once", served, people == GOAL_OF)
+    served = [serve_both(lab, people, number, answer=answer) for number in range(rounds)]
+    length = "" if answer == ANSWER else f", answers of {answer} tokens"
+    what = f"{people} {_people(people)} at once{length}"
+    yield from compare(what, served, people == GOAL_OF)
 
 
 def report_arrivals(lab: PeopleLab, people: int, rounds: int) -> Iterator[Measurement]:
@@ -89,11 +103,13 @@ def report_arrivals(lab: PeopleLab, people: int, rounds: int) -> Iterator[Measur
     yield from compare(f"{people} people by chance (Poisson)", served, False)
 
 
-def serve_both(lab: PeopleLab, people: int, number: int, gap_s: float = 0) -> tuple[Served, Served]:
+def serve_both(
+    lab: PeopleLab, people: int, number: int, gap_s: float = 0, answer: int = ANSWER
+) -> tuple[Served, Served]:
     """The same crowd before both engines, which must say the same; they take turns to be first."""
     pictures = lab.draw(people)
     order = (ON, OFF) if number % 2 else (OFF, ON)
-    served = {batching: lab.serve(batching, pictures, gap_s) for batching in order}
+    served = {batching: lab.serve(batching, pictures, gap_s, answer) for batching in order}
     ours, rival = served[ON], served[OFF]
     if ours.answers != rival.answers:
         raise RuntimeError("the two ways to answer do not say the same")

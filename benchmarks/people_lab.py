@@ -30,6 +30,7 @@ TILE = 112  # px
 WIDTH, HEIGHT = 3 * TILE, TILE  # px
 VISION = 64  # width of the vision tower: a twentieth of an answer's time, as of an 8B on a GPU
 ANSWER = 64  # tokens, whatever the model would say
+LONG_ANSWER = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ class PeopleLab:
         self._drawn += count
         return paths
 
-    def serve(self, batching: str, pictures: Sequence[Path], gap_s: float = 0) -> Served:
+    def serve(
+        self, batching: str, pictures: Sequence[Path], gap_s: float = 0, answer: int = ANSWER
+    ) -> Served:
         """One person for each picture: all at once, or by chance `gap_s` apart on average."""
         engine = self.engines[batching]
         chance = random.Random(len(pictures))  # the same moments for both engines
@@ -75,7 +78,7 @@ class PeopleLab:
         for number, path in enumerate(pictures):
             if gap_s and number:
                 time.sleep(chance.expovariate(1 / gap_s))
-            streams.append(engine.stream(ask(QUESTION, self._attach(path), ANSWER, str(number))))
+            streams.append(engine.stream(ask(QUESTION, self._attach(path), answer, str(number))))
         for stream in streams:
             "".join(stream)
         took = time.perf_counter() - begun
