@@ -6,7 +6,7 @@ It knows neither sessions nor queues, and files only as tiles.
 
 import gc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import GenerationConfig, InternVLForConditionalGeneration
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokens import Tokens
 from backend.conversation import End
-from backend.errors import EngineFailed, OutOfMemory
+from backend.errors import OutOfMemory
 from backend.local.compiled import COMPILER, Compiled, leave, open_compiled
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe, give_back
@@ -33,6 +32,7 @@ from backend.local.memory.host import Host
 from backend.local.memory.prefix import Reading
 from backend.local.pixels import normalise
 from backend.local.preparation import Cut, Prepared
+from backend.local.reading import read, see
 from backend.local.rows import Fits, Rows
 from backend.local.sampling import configure, penalise, seed
 from backend.local.stopping import Closable, Stopped
@@ -143,6 +143,10 @@ class LocalModel:
     def _loaded(self) -> Loaded:
         return Loaded(self._network, self._facts, self._table, self.features, self.stopped_by)
 
+    def kept_of(self, prepared: Prepared) -> int:
+        """Tokens of a prompt that need no reading when it is answered alone."""
+        return self.caches.kept_of(self._read(prepared))
+
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         """Encode tiles that will be asked about, a few at each step, while there is interest."""
         steps = self.features.ahead([cut], TILES_AHEAD)
@@ -209,7 +213,7 @@ class LocalModel:
         """Read what comes after `start` tokens, which `cache` holds, and write the answer."""
         sampling = streamer.request.sampling
         ids = torch.from_numpy(reading.ids)[None].to(self._device)
-        features = self._see(prepared.cuts, reading, start)
+        pictures = see(self.features, prepared, reading, start)
         if sampling.temperature > 0:
             seed(sampling.seed)
         config = configure(sampling, prepared.room, self._facts.eos_token_ids)
@@ -222,17 +226,11 @@ class LocalModel:
                 generation_config=config,
                 logits_processor=penalise(sampling, ids.shape[1]),
                 streamer=streamer,
-                **features,
+                **pictures,
             )
 
     def _read(self, prepared: Prepared) -> Reading:
-        """What the model is to read, tile by tile."""
-        return Reading(
-            np.array(prepared.prompt.ids, np.int64),
-            tuple((cut.key, tile) for cut in prepared.cuts for tile in range(len(cut.tiles))),
-            self._network.config.image_token_id,
-            self._facts.tokens_per_tile,
-        )
+        return read(prepared, self._network.config.image_token_id, self._facts.tokens_per_tile)
 
     def _start(self, prepared: Prepared, reading: Reading) -> Start:
         """The best kept cache, or a new one. What is kept yields to the question's own room."""
@@ -261,23 +259,6 @@ class LocalModel:
         kept = self.features.nbytes
         self.features.clear()
         return kept > 0
-
-    def _see(self, cuts: Sequence[Cut], reading: Reading, start: int) -> dict[str, Any]:
-        """Features of the tiles from token `start` on, as `generate` takes them."""
-        unseen, tiles = list(cuts), reading.tiles_before(start)
-        while unseen and tiles >= len(unseen[0].tiles):
-            tiles -= len(unseen.pop(0).tiles)
-        if not unseen:
-            return {}
-        features = self.features.of(unseen)[tiles:]  # [tiles, tokens per tile, width]
-        places = int(np.count_nonzero(reading.ids[start:] == reading.place))
-        if places != features.shape[0] * features.shape[1]:
-            raise EngineFailed(
-                f"The prompt has {places} places for {features.shape[0]} tiles of "
-                f"{features.shape[1]} tokens.",
-                "The checkpoint's files do not go together: download it again.",
-            )
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
 
     def _encode(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
         """Features of tiles [n, height, width, 3], as [n, tokens per tile, width]."""

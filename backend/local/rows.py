@@ -16,8 +16,8 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from backend.conversation import End, Request
-from backend.errors import EngineFailed
 from backend.local.preparation import Prepared
+from backend.local.reading import require_places
 from backend.local.stopping import Stopped
 from backend.local.together.batch import Loaded
 from backend.local.together.writing import Writing
@@ -89,6 +89,10 @@ class Rows:
         if self._fits(len(self._gathered) + 1, longest):
             return Manner.TOGETHER
         return Manner.LATER if self._gathered else Manner.ALONE
+
+    def kept_of(self, prepared: Prepared) -> int:
+        """Nothing: rows are not gone on from."""
+        return 0
 
     def join(self, prepared: Prepared, stream: AnswerStream) -> None:
         """Encode a request's pictures, and have it wait for those who come with it.
@@ -199,11 +203,7 @@ class Rows:
         """Rows share one list of features: a wrong count would show one row another's picture."""
         places = prepared.prompt.ids.count(self._loaded.network.config.image_token_id)
         given = features.shape[0] * features.shape[1] if features is not None else 0
-        if places != given:
-            raise EngineFailed(
-                f"The prompt has {places} places for {given} tokens of pictures.",
-                "The checkpoint's files do not go together: download it again.",
-            )
+        require_places(places, given)
 
 
 def rows_fit(plan: Plan, free_on: Callable[[str], int], rows: int, longest: Prepared) -> bool:

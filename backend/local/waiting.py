@@ -124,6 +124,11 @@ class WaitingLine:
                 at > since for one, at in self._asked.items() if one != ticket.session
             )
 
+    @property
+    def serves_alone(self) -> bool:
+        """Whether somebody is answered alone now, so that nobody else can be."""
+        return any(served.alone for served in self._served)
+
     def next_unprepared(self) -> Ticket | None:
         """Wait for a request to prepare, the one served soonest first; `None` once shut."""
         return self._wait(self._unprepared)
@@ -192,13 +197,12 @@ class WaitingLine:
     def _next(self, judge: Callable[[Ticket], Manner]) -> Ticket | None:
         if len(self._served) >= self._at_once:
             return None
-        one_alone = any(served.alone for served in self._served)
         for tickets in self._sessions.values():
             if tickets[0].place is Place.PREPARED:
                 manner = judge(tickets[0])
                 if manner is Manner.LATER:
                     return None
-                if manner is Manner.TOGETHER or not one_alone:
+                if manner is Manner.TOGETHER or not self.serves_alone:
                     return self._serve(tickets.popleft(), manner)
         return None
 

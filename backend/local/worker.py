@@ -20,6 +20,9 @@ from backend.local.stopping import Stopped
 from backend.local.waiting import Manner, Ticket, WaitingLine
 from backend.stream import AnswerStream
 
+# Tokens that take about as long to read again as an answer loses in the slower manner.
+MUCH = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -42,6 +45,10 @@ class Together(Protocol):
         """Whether a request may come in now, later, or has to be answered alone."""
         ...
 
+    def kept_of(self, prepared: Prepared) -> int:
+        """Tokens of a prompt that need no reading when it comes in. Raises nothing."""
+        ...
+
     def join(self, prepared: Prepared, stream: AnswerStream) -> None:
         """Begin `stream` and let a request in; raises what went wrong, `Stopped` when closed."""
         ...
@@ -57,7 +64,7 @@ class Batching:
 
     batch: Together | None = None
     reason: str = ""
-    always: bool = False  # else who is alone is answered alone, quicker in `benchmarks people`
+    always: bool = False  # else who is alone may be answered alone, quicker in `benchmarks people`
 
     @property
     def at_once(self) -> int:
@@ -90,6 +97,10 @@ class Model(Protocol):
 
         Calls `between` after each token.
         """
+        ...
+
+    def kept_of(self, prepared: Prepared) -> int:
+        """Tokens of a prompt that need no reading when it is answered alone. Raises nothing."""
         ...
 
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
@@ -151,10 +162,17 @@ class Worker:
         if self._batch is None or ticket.prepared is None:
             return Manner.ALONE
         manner = self._batch.judge(ticket.prepared, ticket.stream.request)
-        always = self._model.batching.always
-        if manner is Manner.TOGETHER and not (always or self._line.has_company(ticket)):
-            return Manner.ALONE
-        return manner
+        if manner is not Manner.TOGETHER or self._model.batching.always:
+            return manner
+        better = self._is_better_alone(self._batch, ticket, ticket.prepared)
+        return Manner.ALONE if better else Manner.TOGETHER
+
+    def _is_better_alone(self, batch: Together, ticket: Ticket, prepared: Prepared) -> bool:
+        """Whoever has no company is; but nobody is where much would have to be read again."""
+        if self._line.serves_alone:
+            return False
+        more = self._model.kept_of(prepared) - batch.kept_of(prepared)
+        return more > 0 if abs(more) >= MUCH else not self._line.has_company(ticket)
 
     def _serve(self, ticket: Ticket) -> None:
         prepared, ticket.prepared = ticket.prepared, None

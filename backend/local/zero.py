@@ -175,6 +175,10 @@ class ZeroModel:
                     return piece.end
         raise EngineFailed("The GPU was taken away before the answer ended.", "Ask again.")
 
+    def kept_of(self, prepared: Prepared) -> int:
+        """Nothing: a fork takes with it what it computed."""
+        return 0
+
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         """No GPU is lent for what nobody asked yet."""
         return iter(())

@@ -62,13 +62,17 @@ class Caches:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def kept_of(self, reading: Reading) -> int:
+        """How many of its first tokens some cache holds, here or in the host's memory."""
+        return max(self._lengths(reading).values(), default=0)
+
     def start(self, reading: Reading) -> Start | None:
         """The cache that shares most with `reading`, if any does.
 
         It is the caller's from now on: `fetch` it where there is room, and what goes on from it
         is given back by `keep`.
         """
-        lengths = {name: reading.reusable_from(one.reading) for name, one in self._kept.items()}
+        lengths = self._lengths(reading)
         # Of equals the latest, which will be asked about soonest.
         name = max(reversed(lengths), key=lengths.__getitem__, default=None)
         if name is None or not lengths[name]:
@@ -119,6 +123,10 @@ class Caches:
         else:
             del self._kept[name]
         return True
+
+    def _lengths(self, reading: Reading) -> dict[int, int]:
+        """What each cache has of a reading, in tokens."""
+        return {name: reading.reusable_from(one.reading) for name, one in self._kept.items()}
 
     def _keep_to_the_hosts_capacity(self) -> None:
         while self.nbytes_away > self._host.capacity:

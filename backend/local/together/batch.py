@@ -21,6 +21,7 @@ from backend.errors import EngineFailed
 from backend.local.decoding import ByteTable
 from backend.local.memory.features import Features
 from backend.local.preparation import Cut, Prepared
+from backend.local.reading import require_places
 from backend.local.stopping import Closable
 from backend.local.together.ability import must_be_alone
 from backend.local.together.packed import PackedNetwork
@@ -83,6 +84,13 @@ class Batch:
             return Manner.LATER
         return Manner.TOGETHER if not self or self._can_number(prepared) else Manner.LATER
 
+    def kept_of(self, prepared: Prepared) -> int:
+        """Tokens of a prompt that need no reading, since they are on pages."""
+        try:
+            return self._steps.kept_of(self._spell(prepared, self._rows.known_ids_of))
+        except EngineFailed:  # told to the one who asks, in `join`
+            return 0
+
     def join(self, prepared: Prepared, stream: AnswerStream) -> None:
         """Let a request in that was judged to fit.
 
@@ -97,7 +105,7 @@ class Batch:
                 self._forget()
                 seen = self._see(prepared.cuts, stream)
             writing = Writing(prepared, stream, self._facts, self._table)
-            ids = self._spell(prepared)
+            ids = self._spell(prepared, self._rows.ids_of)
             self._rows.pin(_keys(prepared))
             undo.callback(self._rows.unpin, _keys(prepared))
             undo.callback(self._steps.remove, name)
@@ -167,17 +175,12 @@ class Batch:
             seen |= zip(new, torch.split(features, sizes), strict=True)
         return seen
 
-    def _spell(self, prepared: Prepared) -> list[int]:
+    def _spell(self, prepared: Prepared, ids_of: Callable[[bytes, int], range]) -> list[int]:
         """The prompt's ids, with a picture's own ones where the prompt has places for it."""
         ids = np.array(prepared.prompt.ids, np.int64)
-        pictures = [self._rows.ids_of(cut.key, len(cut.tiles)) for cut in prepared.cuts]
+        pictures = [ids_of(cut.key, len(cut.tiles)) for cut in prepared.cuts]
         (places,) = np.nonzero(ids == self._place)
-        if len(places) != sum(map(len, pictures)):
-            raise EngineFailed(
-                f"The prompt has {len(places)} places for {sum(map(len, pictures))} tokens of "
-                "pictures.",
-                "The checkpoint's files do not go together: download it again.",
-            )
+        require_places(len(places), sum(map(len, pictures)))
         if pictures:
             ids[places] = np.concatenate(pictures)
         tokens: list[int] = ids.tolist()

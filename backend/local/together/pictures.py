@@ -24,6 +24,7 @@ class PictureRows:
         self._first = first
         self._tokens = tokens
         self._most = most
+        self._end = first + most * tokens
         self._bank = like.new_zeros((rows, tokens, like.shape[-1]))
         self._row_of_tile = torch.zeros(most, dtype=torch.int64, device=like.device)
         self.clear()
@@ -50,6 +51,12 @@ class PictureRows:
             self._numbered += tiles
         begin = self._first + numbers.start * self._tokens
         return range(begin, begin + len(numbers) * self._tokens)
+
+    def known_ids_of(self, key: bytes, tiles: int) -> range:
+        """The same for who only looks: of a content that was never shown, ids behind all others."""
+        if key in self._numbers:
+            return self.ids_of(key, tiles)
+        return range(self._end, self._end + tiles * self._tokens)
 
     def has(self, key: bytes) -> bool:
         """Whether the features of a content are there."""

@@ -33,6 +33,7 @@ from transformers.generation.continuous_batching.distributed import DistributedH
 from backend.conversation import Sampling
 from backend.local.together.packed import PackedNetwork
 from backend.local.together.pages import NAME
+from backend.local.together.places import FULL
 from backend.local.together.sampling import CHOICE, RowSampler
 from backend.local.together.size import Size
 
@@ -81,6 +82,13 @@ class Steps:
     def pages_of(self, tokens: int) -> int:
         """Pages that so many tokens fill."""
         return -(-tokens // self._size.page)
+
+    def kept_of(self, ids: list[int]) -> int:
+        """How many of the first ids were read before and are still on pages."""
+        if self._processor is None:
+            return 0
+        allocator = self._processor.cache.cache_allocators[FULL]
+        return len(allocator.match_prefix_blocks(ids)) * self._size.page
 
     def add(self, job: Job) -> None:
         """Let a request take part from the next step on."""
@@ -135,7 +143,7 @@ class Steps:
 
     def _free_kept_pages(self, cache: PagedAttentionCache) -> None:
         """Let go of shared prefixes before they could stand in somebody's way."""
-        allocator = cache.cache_allocators["full_attention"]
+        allocator = cache.cache_allocators[FULL]
         used = sum(map(len, allocator.block_table.values()))
         free = int(cache.compute_free_capacity(relative=False)) // allocator.bytes_per_block
         if free < self.promised - used:

@@ -66,6 +66,9 @@ class ScriptedModel:
         finally:
             self._count(-1)
 
+    def kept_of(self, prepared: Prepared) -> int:
+        return 0
+
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         self.fail(None)
         for _ in cut.tiles:
@@ -114,6 +117,9 @@ class HeldBatch:
 
     def judge(self, prepared: Prepared, request: Request) -> Manner:
         return Manner.TOGETHER
+
+    def kept_of(self, prepared: Prepared) -> int:
+        return 0
 
     def join(self, prepared: Prepared, stream: AnswerStream) -> None:
         self._running.append(stream)

@@ -258,6 +258,31 @@ def test_a_stream_closed_while_its_pictures_are_encoded_ends_that_within_a_layer
     assert len(endless) == 0
 
 
+def test_what_is_kept_of_a_prompt_is_told_before_it_comes_in(
+    workshop: Workshop, endless: Batch
+) -> None:
+    def kept_of(asked: Request) -> int:
+        return endless.kept_of(prepare(workshop.composer, AnswerStream(asked)))
+
+    first = request("What do you see? " * 9, PICTURES[0])
+    assert kept_of(first) == 0
+    let_in(workshop, endless, first)
+    finish(endless)
+    numbered = endless._rows._numbered
+    for asked in (
+        request("What do you see? " * 9 + "Now?", PICTURES[0]),
+        request("What do you see?", PICTURES[1]),  # nobody saw it: behind it nothing is kept
+    ):
+        told = kept_of(asked)
+        assert endless._rows._numbered == numbered, "who only looks numbers no picture"
+        stream = let_in(workshop, endless, asked)
+        finish(endless)
+        assert stream.statistics is not None and stream.statistics.cached_tokens == told
+    prepared = prepare(workshop.composer, AnswerStream(first))
+    assert endless.kept_of(prepared) > 2 * SIZE.page
+    assert endless.kept_of(replace(prepared, cuts=prepared.cuts * 2)) == 0
+
+
 def test_pixels_that_do_not_match_the_prompt_never_come_in(
     workshop: Workshop, endless: Batch
 ) -> None:

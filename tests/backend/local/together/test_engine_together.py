@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from backend.conversation import Conversation, Request, Sampling, Turn
+from backend.conversation import Answer, Conversation, Request, Sampling, Turn
 from backend.engine import State
 from backend.errors import EngineFailed
 from backend.local.engine import LocalEngine, load_checkpoint
 from backend.local.preparation import Prepared
 from backend.local.together.batch import Batch
+from backend.local.waiting import WaitingLine
 from backend.prompt.compose import Composer
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -105,21 +106,89 @@ def test_one_alone_and_those_together_do_not_hold_each_other_up() -> None:
         engine.stream(ask("Hello!"))
 
 
-def test_whoever_is_alone_is_answered_alone_until_others_come(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    joined: list[str] = []
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sessions whose requests came into a batch."""
+    sessions: list[str] = []
     join = Batch.join
 
     def note(batch: Batch, prepared: Prepared, stream: AnswerStream) -> None:
-        joined.append(stream.request.session)
+        sessions.append(stream.request.session)
         join(batch, prepared, stream)
 
     monkeypatch.setattr(Batch, "join", note)
+    return sessions
+
+
+def test_whoever_is_alone_is_answered_alone_until_others_come(joined: list[str]) -> None:
     engine = start("auto")
     for question in QUESTIONS[:2]:
         assert "".join(engine.stream(ask(question, "anna")))
     assert "anna" not in joined
     assert "".join(engine.stream(ask(QUESTIONS[0], "bert")))
     assert joined[-1] == "bert"
+    engine.close()
+
+
+class Talk:
+    """One person's conversation, of which each turn is read after the ones before it."""
+
+    def __init__(self, engine: LocalEngine, session: str) -> None:
+        self._engine = engine
+        self._session = session
+        self._conversation = Conversation()
+
+    def ask(self, room: int = 4) -> AnswerStream:
+        """Ask once more."""
+        turn = Turn(f"{self._session} asks " + "again and " * 60)
+        self._conversation = self._conversation.asked(turn)
+        sampling = Sampling(max_new_tokens=room)
+        return self._engine.stream(Request(self._conversation, sampling, self._session))
+
+    def go_on(self) -> int:
+        """Ask once more and listen; returns the tokens that needed no reading."""
+        stream = self.ask()
+        text = "".join(stream)
+        self._conversation = self._conversation.answered(Answer(text, stream.token_ids))
+        assert stream.statistics is not None
+        return stream.statistics.cached_tokens
+
+
+def test_a_conversation_stays_where_much_of_it_was_read(
+    joined: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.local.worker.MUCH", 100)
+    engine = start("auto")
+    joined.clear()  # of who warmed it up
+    anna, bert, carl = (Talk(engine, name) for name in ("anna", "bert", "carl"))
+    anna.go_on()
+    bert.go_on()
+    assert joined == ["bert"], "anna was alone when she came, he was not"
+    assert anna.go_on() > 100 and bert.go_on() > 100
+    assert joined == ["bert", "bert"]
+    monkeypatch.setattr(WaitingLine, "has_company", lambda *_: False)
+    assert bert.go_on() > 300
+    assert joined == ["bert"] * 3
+    carl.go_on()
+    assert joined == ["bert"] * 3, "of him nothing is kept"
+    engine.close()
+
+
+def test_while_one_is_answered_alone_others_come_in_whatever_was_read(
+    joined: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.local.worker.MUCH", 100)
+    engine = start("auto", load_endless)
+    joined.clear()
+    anna, bert = Talk(engine, "anna"), Talk(engine, "bert")
+    with monkeypatch.context() as patch:
+        patch.setattr(WaitingLine, "has_company", lambda *_: False)
+        for person in (anna, bert):
+            person.go_on()
+    assert not joined
+    long = anna.ask(room=1500)
+    assert long.take(WAIT_S)
+    assert bert.go_on() == 0, "he is read again, or he would have to wait for her"
+    assert joined == ["bert"] and long.statistics is None
+    long.close()
     engine.close()
