@@ -54,9 +54,16 @@ async def ask(counting: Counting, connections: Connections, read: bool = True) -
             assert await response.aread() == b"ok"
 
 
+async def ask_three_at_once(counting: Counting, connections: Connections) -> None:
+    await asyncio.gather(*(ask(counting, connections) for _ in range(3)))
+    assert counting.opened == 3 and counting.closed == 0
+
+
 async def until(what: Callable[[], bool]) -> None:
-    while not what():
-        await asyncio.sleep(0.01)
+    """Fails where it does not come to be within some seconds."""
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.01)
 
 
 def test_questions_at_once_have_a_connection_each_and_later_ones_use_them_again() -> None:
@@ -82,7 +89,7 @@ def test_what_was_kept_too_long_is_closed_at_the_next_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def check(counting: Counting, connections: Connections) -> None:
-        await asyncio.gather(*(ask(counting, connections) for _ in range(3)))
+        await ask_three_at_once(counting, connections)
         monkeypatch.setattr(module, "KEPT_S", 0.05)
         await asyncio.sleep(0.1)
         await ask(counting, connections)
@@ -107,8 +114,9 @@ def test_a_question_that_is_given_up_leaves_a_place_that_connects_anew() -> None
 
 def test_closing_closes_every_connection() -> None:
     async def check(counting: Counting, connections: Connections) -> None:
-        await asyncio.gather(*(ask(counting, connections) for _ in range(3)))
+        await ask_three_at_once(counting, connections)
         await connections.close()
-        await until(lambda: counting.closed == 3)
+        await until(lambda: counting.closed >= 3)
+        assert counting.closed == 3
 
     run(check)
