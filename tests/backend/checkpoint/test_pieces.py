@@ -14,17 +14,11 @@ from backend.checkpoint.tokenizer import read_tokens
 from backend.checkpoint.tokens import Tokens
 from backend.errors import BadCheckpoint
 from tests.backend.checkpoint.folders import change_json
-from tests.backend.checkpoint.recorded_pieces import RECORDED, Recorded
+from tests.backend.checkpoint.recorded_pieces import Recorded
 from tests.backend.checkpoint.test_tokenizer import some_texts
 
 TYPED = ("<s>", "</s>", "<unk>", "<0x0A>", "<0xE0>", "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_146]")
 WORDS = ["the cat sat on the mat", "a dog and a cat", "one two three"] * 3
-
-
-@pytest.fixture(params=RECORDED, ids=str)
-def recorded(request: pytest.FixtureRequest) -> Recorded:
-    one: Recorded = request.param
-    return one
 
 
 @pytest.fixture

@@ -7,14 +7,8 @@ import pytest
 from backend.checkpoint.tokenizer import read_tokens
 from backend.checkpoint.tokens import Tokens
 from backend.local.decoding import MARKS, ByteTable, TextDecoder
-from tests.backend.checkpoint.recorded_pieces import RECORDED, Recorded
+from tests.backend.checkpoint.recorded_pieces import Recorded
 from tests.backend.local.test_decoding import TEXTS, decode
-
-
-@pytest.fixture(params=RECORDED, ids=str)
-def recorded(request: pytest.FixtureRequest) -> Recorded:
-    one: Recorded = request.param
-    return one
 
 
 @pytest.fixture

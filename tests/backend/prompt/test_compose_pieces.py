@@ -2,23 +2,15 @@
 
 from pathlib import Path
 
-import pytest
-
 from backend.conversation import Conversation
 from backend.prompt.encoding import SHORT, STRETCH
 from tests.backend.checkpoint.folders import change_json
-from tests.backend.checkpoint.recorded_pieces import RECORDED, Recorded
+from tests.backend.checkpoint.recorded_pieces import Recorded
 from tests.backend.prompt.pictures import composer_of
 from tests.backend.prompt.test_compose import CASES, KINDS, conversation_of
 
 CONVERSATIONS = [(case["kind"], conversation_of(case)) for case in CASES]
 CONVERSATIONS += [(kind, Conversation(turns)) for kind, turns in KINDS.items()]
-
-
-@pytest.fixture(params=RECORDED, ids=str)
-def recorded(request: pytest.FixtureRequest) -> Recorded:
-    one: Recorded = request.param
-    return one
 
 
 def unfold(ids: list[int], context: int) -> tuple[int, ...]:
