@@ -28,11 +28,11 @@ from backend.prompt.compose import Composer
 from backend.stream import AnswerStream
 from tests.backend.local.memory.test_caches import LAYERS, cache_of, grow, held
 from tests.backend.local.memory.test_warm_and_cold import (
-    CHOICES,
     Person,
     Place,
     Trap,
     disturb,
+    draw,
     run,
 )
 from tests.backend.local.memory.tiny import tiny_composer, tiny_network
@@ -82,9 +82,7 @@ def test_compiled_answers_are_those_of_a_cold_model(composer: Composer, fresh: N
     people = [Person(number) for number in range(3)]
     kept = 0
     for _ in range(30):
-        person = chance.choice(people)
-        asked = person.ask()
-        request = Request(asked, chance.choice(CHOICES))
+        person, request = draw(people, chance)
         if chance.random() < 0.3:
             disturb(place, model, request, chance)
             stop_while_writing(place, model, request)
@@ -92,7 +90,7 @@ def test_compiled_answers_are_those_of_a_cold_model(composer: Composer, fresh: N
         assert stream.token_ids == right.token_ids
         assert stream.statistics is not None
         kept += stream.statistics.cached_tokens
-        person.hear(asked, stream)
+        person.hear(request.conversation, stream)
     assert kept > 0
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 

@@ -143,6 +143,12 @@ class Person:
         return before.asked(Turn(words, draw_files(self.chance), self.chance.random() < 0.3))
 
 
+def draw(people: list[Person], chance: random.Random) -> tuple[Person, Request]:
+    """Somebody, and what they ask next."""
+    person = chance.choice(people)
+    return person, Request(person.ask(), chance.choice(CHOICES))
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_warm_answers_are_those_of_a_cold_model(place: Place, seed: int) -> None:
     """People in turns, through models with room for all, for some, and for hardly one cache.
@@ -153,11 +159,9 @@ def test_warm_answers_are_those_of_a_cold_model(place: Place, seed: int) -> None
     people = [Person(seed * 10 + number) for number in range(3)]
     model = place.warm[seed % len(place.warm)]
     for _ in range(16):
-        person = chance.choice(people)
-        asked = person.ask()
-        request = Request(asked, chance.choice(CHOICES))
+        person, request = draw(people, chance)
         if chance.random() < 0.25:
             disturb(place, model, request, chance)
         cold, warm = run(place, place.cold, request), run(place, model, request)
         assert warm.token_ids == cold.token_ids
-        person.hear(asked, warm)
+        person.hear(request.conversation, warm)
