@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.chat_lab import ChatLab, Round
-from benchmarks.measurement import Measurement, Pair, at_least, ours_of, rival_of, times_better
+from benchmarks.measurement import (
+    Measurement,
+    Pair,
+    at_least,
+    ours_of,
+    rival_of,
+    spread,
+    times_better,
+)
 from benchmarks.weights import make_checkpoint
 
 ROUNDS, QUICK_ROUNDS = 9, 3
@@ -31,7 +39,7 @@ def measure(quick: bool) -> Iterator[Measurement]:
 
 
 def report(rounds: Sequence[Round]) -> Iterator[Measurement]:
-    """The first turn twice, and the later ones together."""
+    """The first turn twice, the later ones together, and what of them needed no reading."""
     fresh = [Pair(one.ours[0], one.rival[0]) for one in rounds]
     typed = [Pair(one.typed, one.rival[0]) for one in rounds]
     later = [
@@ -40,6 +48,8 @@ def report(rounds: Sequence[Round]) -> Iterator[Measurement]:
     yield first_word("First token, turn 1, asked at once", fresh)
     yield first_word("First token, turn 1, typed 2 s after the upload", typed, 3)
     yield first_word("First token, turns 2–4 on 26 tiles", later, 30)
+    kept = spread([100 * share for one in rounds for share in one.kept[1:]])
+    yield Measurement("Tokens of turns 2–4 that needed no reading (hit rate)", "%", kept)
 
 
 def first_word(name: str, pairs: Sequence[Pair], goal: float | None = None) -> Measurement:

@@ -32,11 +32,15 @@ TYPING_S = 2.0  # between the upload and the question
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Seconds to the first token by turn; `typed` is the first turn of one who typed meanwhile."""
+    """Seconds to the first token by turn; `typed` is the first turn of one who typed meanwhile.
+
+    `kept` is the share of a turn's prompt that needed no reading.
+    """
 
     ours: tuple[float, ...]
     rival: tuple[float, ...]
     typed: float
+    kept: tuple[float, ...]
 
 
 class ChatLab:
@@ -53,9 +57,16 @@ class ChatLab:
 
     def run_round(self, number: int) -> Round:
         """Everything once, on pictures that nobody has seen; both ways must answer the same."""
-        ours, asked = self._chat(self._draw(number * 10), f"chat {number}")
+        asked = self._chat(self._draw(number * 10), f"chat {number}")
         rival = self._chat_as_the_card(asked)
-        return Round(tuple(ours), tuple(rival), self._type(number * 10 + 5))
+        costs = [turn.answer.statistics for turn in asked.turns if turn.answer]
+        told = [cost for cost in costs if cost]
+        return Round(
+            tuple(cost.ttft_s for cost in told),
+            tuple(rival),
+            self._type(number * 10 + 5),
+            tuple(cost.cached_tokens / cost.prompt_tokens for cost in told),
+        )
 
     def _load(self, *choices: object) -> LocalModel:
         model = load_checkpoint(*choices)  # type: ignore[arg-type]
@@ -68,17 +79,12 @@ class ChatLab:
             make_photograph(path, WIDTH, HEIGHT, seed + at)
         return tuple(attach(str(path), max_tiles=MAX_TILES) for path in paths)
 
-    def _chat(
-        self, files: tuple[Attachment, ...], session: str
-    ) -> tuple[list[float], Conversation]:
-        waited: list[float] = []
+    def _chat(self, files: tuple[Attachment, ...], session: str) -> Conversation:
         chat = Conversation()
         for question in QUESTIONS:
             chat = chat.asked(Turn(question, files))
-            first_s, answer = self._ask(chat, session)
-            waited.append(first_s)
-            chat, files = chat.answered(answer), ()
-        return waited, chat
+            chat, files = chat.answered(self._ask(chat, session)[1]), ()
+        return chat
 
     def _type(self, seed: int) -> float:
         """The first turn of somebody who drops files and then types for a while."""
@@ -92,7 +98,7 @@ class ChatLab:
         stream = self.engine.stream(Request(chat, Sampling(max_new_tokens=ANSWER), session))
         text = "".join(stream)
         assert stream.statistics is not None, "the answer is there"
-        return stream.statistics.ttft_s, Answer(text, stream.token_ids)
+        return stream.statistics.ttft_s, Answer(text, stream.token_ids, stream.statistics)
 
     def _chat_as_the_card(self, chat: Conversation) -> list[float]:
         """The same conversation, turn by turn; raises if an answer is another one."""

@@ -25,6 +25,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.people_lab import (
     ANSWER,
+    GOOD_FIRST_S,
+    GOOD_GAP_S,
     LONG_ANSWER,
     QUESTION,
     TILE,
@@ -39,6 +41,7 @@ from benchmarks.weights import make_checkpoint
 CROWDS, QUICK_CROWDS = (1, 2, 4, 8, 16), (1, 8)
 ROUNDS, QUICK_ROUNDS = 3, 2
 GOAL_OF = 8  # people
+GOOD = f"answers begun within {GOOD_FIRST_S:g} s at {GOOD_GAP_S * 1e3:g} ms a token (goodput)"
 QUICKER, SOONER, THAN_SERVE, OF_BARE = 3.5, 5, 3, 0.97
 
 
@@ -134,6 +137,28 @@ def compare(
     goal: Goal | None = at_least(sooner.median, SOONER) if aims else None
     name = f"{what} → first token, mean, rival: one at a time"
     yield Measurement(name, "ms", ours_of(waits, 1e3), rival_of(waits, 1e3), sooner, goal)
+    if what.startswith(f"{GOAL_OF} "):
+        yield from look_closely(what, served)
+
+
+def look_closely(what: str, served: Sequence[tuple[Served, Served]]) -> Iterator[Measurement]:
+    """How evenly tokens came, and how many answers were good ones."""
+    for which, pick in (("median", 0.5), ("p99", 0.99)):
+        gaps = [Pair(*(_at(one.gaps_s, pick) for one in both)) for both in served]
+        name = f"{what} → between tokens, {which}, rival: one at a time"
+        yield Measurement(name, "ms", ours_of(gaps, 1e3), rival_of(gaps, 1e3), times_better(gaps))
+    for which, figures in (
+        ("answers", [Pair(*(one.requests_per_s for one in both)) for both in served]),
+        (GOOD, [Pair(*(one.good_per_s for one in both)) for both in served]),
+    ):
+        ratio = share_of(figures) if all(one.rival for one in figures) else None
+        name = f"{what} → {which}, rival: one at a time"
+        yield Measurement(name, "per s", ours_of(figures), rival_of(figures), ratio)
+
+
+def _at(values: Sequence[float], share: float) -> float:
+    """The value below which so many of them lie."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def report_server(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -33,13 +34,39 @@ ANSWER = 64  # tokens, whatever the model would say
 LONG_ANSWER = 256
 
 
+# What a person takes for quick, as `vllm bench serve --goodput ttft:500 tpot:50` has it.
+GOOD_FIRST_S, GOOD_GAP_S = 0.5, 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How a crowd fared: tokens a second in all, and the mean wait for the first one."""
+    """How a crowd fared: tokens and answers a second in all, and the mean wait for the first one.
+
+    `gaps_s` lie between two tokens of somebody, and good answers are those within the bounds above.
+    """
 
     tokens_per_s: float
+    requests_per_s: float
+    good_per_s: float
     first_s: float
+    gaps_s: tuple[float, ...]
     answers: tuple[tuple[int, ...], ...]
+
+
+def is_steady(tokens_per_s: float) -> bool:
+    """Whether tokens came quickly enough; one alone has no speed."""
+    return not tokens_per_s or 1 / tokens_per_s <= GOOD_GAP_S
+
+
+def note_tokens(stream: AnswerStream, moments: list[float]) -> None:
+    """Have `moments` hold when each token is written: a reader gets several at a time."""
+    write = stream.write
+
+    def note(text: str, ids: Sequence[int] = (), tokens: int = 0) -> None:
+        moments.extend([time.perf_counter()] * len(ids))
+        write(text, ids, tokens)
+
+    stream.write = note  # type: ignore[method-assign]
 
 
 class PeopleLab:
@@ -74,18 +101,25 @@ class PeopleLab:
         """One person for each picture: all at once, or by chance `gap_s` apart on average."""
         engine = self.engines[batching]
         chance = random.Random(len(pictures))  # the same moments for both engines
+        moments: list[list[float]] = [[] for _ in pictures]
         begun, streams = time.perf_counter(), []
         for number, path in enumerate(pictures):
             if gap_s and number:
                 time.sleep(chance.expovariate(1 / gap_s))
-            streams.append(engine.stream(ask(QUESTION, self._attach(path), answer, str(number))))
+            stream = engine.stream(ask(QUESTION, self._attach(path), answer, str(number)))
+            note_tokens(stream, moments[number])
+            streams.append(stream)
         for stream in streams:
             "".join(stream)
         took = time.perf_counter() - begun
-        told = [stream.statistics for stream in streams]
+        told = [stream.statistics for stream in streams if stream.statistics]
+        good = sum(one.ttft_s <= GOOD_FIRST_S and is_steady(one.tokens_per_s) for one in told)
         return Served(
-            sum(one.new_tokens for one in told if one) / took,
-            fmean(one.ttft_s for one in told if one),
+            sum(one.new_tokens for one in told) / took,
+            len(told) / took,
+            good / took,
+            fmean(one.ttft_s for one in told),
+            tuple(after - before for row in moments for before, after in pairwise(row)),
             tuple(stream.token_ids for stream in streams),
         )
 

@@ -1,7 +1,8 @@
 """The rival that people would use instead: `transformers serve` on the same weights.
 
 It wants torchvision, which would change what our own transformers does. So that lies in a folder
-of its own (`make .venv/serving/installed`, as for the tests), which only the server's process sees.
+of its own (`make .venv/serving/installed`, as for the tests, made here where it is missing), which
+only the server's process sees.
 What lets its GPU build load beside a torch for processors is the tests' own
 (`tests/engines/serving`).
 """
@@ -9,6 +10,8 @@ What lets its GPU build load beside a torch for processors is the tests' own
 import base64
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +25,8 @@ from benchmarks.sizing import run_together
 from benchmarks.weights import TOKENS_PER_TILE
 from tests.engines.serve_transformers import LIBRARIES, SIGNS, serving
 
+ROOT = Path(__file__).parent.parent
+TARGET = ".venv/serving/installed"
 PATIENCE_S = 300.0
 UNKNOWN = 1 << 30  # no token has this id, so that none ends an answer
 
@@ -46,12 +51,23 @@ def running_rival(checkpoint: Path, tiles: int) -> Iterator["Rival"]:
 
     Raises `NoRival` where its libraries cannot be had.
     """
-    if not (LIBRARIES / "torchvision").is_dir():
-        raise NoRival("run make .venv/serving/installed")
+    require_libraries()
     adapt(checkpoint, tiles)
     # One thread, as ours has on two cores: see `spare_a_core`.
     with serving(checkpoint, LIBRARIES, checkpoint / "log", OMP_NUM_THREADS="1") as url:
         yield Rival(url, str(checkpoint))
+
+
+def require_libraries() -> None:
+    """Make the server's folder of libraries where it is missing. Raises `NoRival`."""
+    if (LIBRARIES / "torchvision").is_dir():
+        return
+    try:
+        made = subprocess.run(["make", TARGET], cwd=ROOT, stdout=sys.stderr, check=False)
+    except OSError as error:
+        raise NoRival(f"make {TARGET} could not be run: {error.strerror}") from None
+    if made.returncode:
+        raise NoRival(f"make {TARGET} failed")
 
 
 def adapt(checkpoint: Path, tiles: int) -> None:

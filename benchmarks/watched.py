@@ -152,6 +152,10 @@ class WatchedModel:
         finally:
             self._watch.end(run)
 
+    def kept_of(self, prepared: Prepared) -> int:
+        """As the product's."""
+        return self._model.kept_of(prepared)
+
     def look_ahead(self, cut: Cut, interest: Interest) -> Iterator[None]:
         """As the product's."""
         return self._model.look_ahead(cut, interest)

@@ -41,20 +41,21 @@ def test_a_round_has_a_figure_for_every_turn_and_equal_answers(
 
 def test_another_answer_is_not_compared(lab: ChatLab, monkeypatch: pytest.MonkeyPatch) -> None:
     files = lab._draw(70)
-    _, asked = lab._chat(files, "one")
+    asked = lab._chat(files, "one")
     monkeypatch.setattr(chat_lab, "load_image", lambda path: -card_pixels(path))
     with pytest.raises(RuntimeError, match="turn 1 differently"):
         lab._chat_as_the_card(asked)
 
 
 def test_the_first_turn_is_told_apart_from_the_later_ones() -> None:
-    rounds = [Round((1.0, 0.1, 0.1, 0.1), (2.0, 4.0, 4.0, 4.0), 0.5)] * 3
-    fresh, typed, later = chat.report(rounds)
+    rounds = [Round((1.0, 0.1, 0.1, 0.1), (2.0, 4.0, 4.0, 4.0), 0.5, (0, 0.9, 0.8, 1))] * 3
+    fresh, typed, later, kept = chat.report(rounds)
     assert fresh.ratio is not None and fresh.ratio.median == 2 and fresh.goal is None
     assert typed.ratio is not None and typed.ratio.median == 4
     assert typed.goal is not None and typed.goal.holds
     assert later.ratio is not None and later.ratio.median == pytest.approx(40)
     assert later.goal is not None and later.goal.holds and later.ours.most == pytest.approx(100)
+    assert (kept.ours.least, kept.ours.median, kept.unit) == (80, 90, "%")
 
 
 def test_memory_is_compared_with_that_before(monkeypatch: pytest.MonkeyPatch) -> None:
