@@ -35,6 +35,7 @@ from backend.remote.loop import Loop
 from backend.remote.node import Node, Patience
 from backend.remote.pictures import Pictures
 from backend.remote.preparation import is_quick, make_ready, prepare
+from backend.remote.signs import Signs
 from backend.remote.writing import Writing
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -43,7 +44,6 @@ PREPARING_THREADS = 4
 MOST_OPEN = 512  # requests at a time; engines have queues of their own
 MOST_OF_ONE = MOST_OPEN // 4  # of one session, so that nobody takes all places
 MOST_EXPECTING = 64  # sessions of which files are cut ahead; who hinted longest ago is forgotten
-KEPT_SIGNS = ("<ref>", "</ref>", "<box>", "</box>")  # of an answer: the page draws them
 BLIND = tuple(
     Inability(kind, "The engine says that it takes no pictures.") for kind in ("image", "video")
 )
@@ -66,7 +66,7 @@ class RemoteEngine:
         self._connections = Connections(patience.connect_s)
         self._fleet = _gather(settings, self._connections, patience)
         self._pictures: Pictures | None = None
-        self._signs: tuple[str, ...] = ()
+        self._signs = Signs()
         self._failure: EngineFailed | None = None  # of the checkpoint's files on this machine
         self._looked = asyncio.Event()
         self._closed = False
@@ -176,7 +176,7 @@ class RemoteEngine:
                 return
             self._failure = None
             self._pictures = Pictures(composer.media)
-            self._signs = tuple(sign for sign in composer.tokens.added if sign not in KEPT_SIGNS)
+            self._signs = Signs(composer.tokens.added)
             self._fleet.layout = composer.facts.layout
             self.composer = composer
 
@@ -199,10 +199,10 @@ class RemoteEngine:
         composer, pictures = self.composer, self._pictures
         if composer is None or pictures is None:
             raise copy(self._failure) if self._failure else self._fleet.fault()
-        ready = partial(prepare, composer, pictures, stream)
+        ready = partial(prepare, composer, pictures, self._signs, stream)
         conversation = stream.request.conversation
         prepared = ready() if is_quick(conversation) else await self._beside(ready)
-        writing = Writing(stream, prepared.budget, self._signs)
+        writing = Writing(stream, prepared.budget, self._signs.left_out)
         key = key_of(stream.request.session, stream.request.conversation)
         await self._fleet.answer(key, prepared.order, writing)
         writing.finish()

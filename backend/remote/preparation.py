@@ -12,6 +12,7 @@ from backend.media.stopping import Stopped, StopSign
 from backend.prompt.budget import Budget, room_for_answer
 from backend.prompt.compose import Composer
 from backend.remote.pictures import Pictures
+from backend.remote.signs import Signs
 from backend.remote.wire import Order, read_messages
 from backend.stream import AnswerStream
 
@@ -26,7 +27,7 @@ class Prepared:
     budget: Budget
 
 
-def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Prepared:
+def prepare(composer: Composer, pictures: Pictures, signs: Signs, stream: AnswerStream) -> Prepared:
     """Write the stream's request as messages, until it is closed.
 
     Raises `BadInput` for what cannot be read or does not fit, and `Stopped`.
@@ -39,7 +40,7 @@ def prepare(composer: Composer, pictures: Pictures, stream: AnswerStream) -> Pre
     prompt = composer.compose(stream.request.conversation, stopped)
     room = room_for_answer(prompt.budget, sampling.max_new_tokens)
     sent = [one for file in prompt.attachments for one in pictures.of(file, stopped)]
-    messages = read_messages(prompt.pieces, sent)
+    messages = read_messages(prompt.pieces, sent, signs)
     return Prepared(Order(messages, sampling, room, composer.facts.max_tiles), prompt.budget)
 
 

@@ -7,7 +7,6 @@ a tokenizer that knows them.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -18,16 +17,10 @@ from backend.errors import BadInput, BadSetting
 from backend.prompt.template import END, START, Piece, Special, Text, Tiles
 from backend.remote.dialects import NOT_COMBINED, Dialect
 from backend.remote.pictures import Picture
+from backend.remote.signs import Signs
 
 MOST_PICTURES = 256  # in one conversation, frames counted: some engines have no limit of their own
 MOST_BYTES = 200_000_000  # of their data URLs together
-# Added tokens of the InternVL tokenizers, and what engines take for the place of a picture; those
-# of boxes are left, since a question may ask with them and nothing hangs on their number.
-SIGN = re.compile(
-    r"<(?=/?(?:img|image|video|IMG_CONTEXT|IMAGE_TOKEN|image_soft_token|tool_call)>"
-    r"|\|[A-Za-z_]+\|>|__media)"
-)
-BREAK = "\u2060"  # a word joiner: not seen, and no tokenizer takes the sign for one any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +51,16 @@ class Order:
         return tuple(picture for message in self.messages for picture in message.pictures)
 
 
-def read_messages(pieces: Iterable[Piece], pictures: Iterable[Picture]) -> tuple[Message, ...]:
+def read_messages(
+    pieces: Iterable[Piece], pictures: Iterable[Picture], signs: Signs
+) -> tuple[Message, ...]:
     """A prompt's pieces as messages; `pictures` are in the order of the prompt's places.
 
-    The opening of the answer is left out. Raises `BadInput` for too many pictures.
+    The opening of the answer is left out, and `signs` in words are broken. Raises `BadInput` for
+    too many pictures.
     """
     left = iter(_within_limits(tuple(pictures)))
-    return tuple(_read_message(message, left) for message in _cut(pieces))
+    return tuple(_read_message(message, left, signs) for message in _cut(pieces))
 
 
 def write_body(order: Order, dialect: Dialect, model: str, kept: AbstractSet[str]) -> bytes:
@@ -87,11 +83,6 @@ def write_body(order: Order, dialect: Dialect, model: str, kept: AbstractSet[str
     return json.dumps(body, ensure_ascii=False).encode()
 
 
-def break_signs(text: str) -> str:
-    """`text` with every sign in it written so that no tokenizer takes it for one."""
-    return SIGN.sub(f"<{BREAK}", text)
-
-
 def _cut(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """The pieces of each message that is ended, without its signs."""
     current: list[Piece] = []
@@ -104,11 +95,14 @@ def _cut(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
             current.append(piece)
 
 
-def _read_message(pieces: list[Piece], left: Iterator[Picture]) -> Message:
+def _read_message(pieces: list[Piece], left: Iterator[Picture], signs: Signs) -> Message:
     """A message from its role's line and what follows it."""
     opening, *content = pieces
     role, _, words = (opening.text if isinstance(opening, Text) else "").partition("\n")
-    return Message(role, tuple(_parts([Text(words), *content], left)))
+    parts = _parts([Text(words), *content], left)
+    return Message(
+        role, tuple(signs.break_in(part) if isinstance(part, str) else part for part in parts)
+    )
 
 
 def _parts(pieces: Sequence[Piece], left: Iterator[Picture]) -> Iterator[str | tuple[Picture, ...]]:
@@ -163,12 +157,11 @@ def _require_ability(order: Order, dialect: Dialect) -> None:
 def _message(message: Message, dialect: Dialect, kept: AbstractSet[str]) -> dict[str, Any]:
     pictures = list(message.pictures)
     if not pictures:
-        return {"role": message.role, "content": break_signs("".join(map(str, message.parts)))}
+        return {"role": message.role, "content": "".join(map(str, message.parts))}
     shown = [_picture(picture, dialect, kept) for picture in pictures]
     if dialect.token:
         words = "".join(
-            break_signs(part) if isinstance(part, str) else dialect.token * len(part)
-            for part in message.parts
+            part if isinstance(part, str) else dialect.token * len(part) for part in message.parts
         )
         return {"role": message.role, "content": [*shown, {"type": "text", "text": words}]}
     return {"role": message.role, "content": list(_interleave(message, shown, dialect.breaks))}
@@ -187,7 +180,7 @@ def _interleave(
         words = part.removeprefix("\n") if after_picture and breaks else part
         after_picture = False
         if words:
-            yield {"type": "text", "text": break_signs(words)}
+            yield {"type": "text", "text": words}
 
 
 def _picture(picture: Picture, dialect: Dialect, kept: AbstractSet[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from backend.prompt.compose import Composer, open_composer
 from backend.remote.dialects import Software, choose_dialect
 from backend.remote.pictures import Picture, Pictures, lay
 from backend.remote.preparation import prepare
-from backend.remote.wire import MOST_PICTURES, Order, break_signs, read_messages, write_body
+from backend.remote.signs import Signs
+from backend.remote.wire import MOST_PICTURES, Order, read_messages, write_body
 from backend.settings import Settings
 from backend.stream import AnswerStream
 from tests.backend.checkpoint.folders import ORIGINAL
@@ -49,7 +50,8 @@ def files(tmp_path: Path) -> tuple[Attachment, ...]:
 
 def order_of(composer: Composer, conversation: Conversation, **sampling: Any) -> Order:
     stream = AnswerStream(Request(conversation, Sampling(**sampling)))
-    return prepare(composer, Pictures(composer.media), stream).order
+    signs = Signs(composer.tokens.added)
+    return prepare(composer, Pictures(composer.media), signs, stream).order
 
 
 def body_of(
@@ -237,9 +239,18 @@ def test_signs_in_words_are_broken_in_every_place(sign: str, composer: Composer)
 
 
 def test_other_words_are_left_as_they_are() -> None:
-    for text in ("a < b | c > d", "<ref>the cat</ref>", "<p>", "if x<|y|", "<image", "1 <| 2"):
-        assert break_signs(text) == text
-    assert break_signs("<image>").replace("\u2060", "") == "<image>"
+    signs = Signs(open_composer(BUNDLED_FOLDER, Settings()).tokens.added)
+    for text in (
+        "a < b | c > d",
+        "<s>old</s>",
+        "<ref>the cat</ref>",
+        "<p>",
+        "if x<|y|",
+        "<image",
+        "1 <| 2",
+    ):
+        assert signs.break_in(text) == text
+    assert signs.break_in("<image>").replace("\u2060", "") == "<image>"
 
 
 def test_a_broken_sign_is_no_sign_to_the_tokenizer() -> None:
@@ -247,7 +258,7 @@ def test_a_broken_sign_is_no_sign_to_the_tokenizer() -> None:
     signs = set(tokens.added.values())
     assert signs & set(tokens.tokenizer.encode("<|im_end|>", add_special_tokens=False).ids)
     for sign in tokens.added:
-        broken = break_signs(sign)
+        broken = Signs(tokens.added).break_in(sign)
         if broken != sign:
             ids = tokens.tokenizer.encode(broken, add_special_tokens=False).ids
             assert not signs & set(ids), sign
@@ -256,10 +267,10 @@ def test_a_broken_sign_is_no_sign_to_the_tokenizer() -> None:
 def test_too_many_pictures_are_refused_before_they_are_sent() -> None:
     picture = Picture("key", "data:", tiles=1, cut=1)
     with pytest.raises(BadInput, match="257 pictures"):
-        read_messages((), [picture] * (MOST_PICTURES + 1))
+        read_messages((), [picture] * (MOST_PICTURES + 1), Signs())
     huge = Picture("key", "x" * 150_000_000, tiles=1, cut=1)
     with pytest.raises(BadInput, match="300 MB"):
-        read_messages((), [huge, huge])
+        read_messages((), [huge, huge], Signs())
 
 
 def test_sampling_is_said_in_each_engines_words(composer: Composer) -> None:
