@@ -74,6 +74,11 @@ class Statistics:
     end: End
     cached_tokens: int = 0  # of the prompt, read for an earlier request and kept
 
+    @property
+    def text_tokens(self) -> int:
+        """What is not visual of what the model read."""
+        return self.prompt_tokens - self.visual_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -53,9 +53,8 @@ def turn_object(question: str, answer: Answer) -> dict[str, object]:
 
 def statistics_line(cost: Statistics) -> str:
     """One quiet line: `2,560 visual + 38 text tokens · first word 0.41 s · …`."""
-    text_tokens = cost.prompt_tokens - cost.visual_tokens
     parts = [
-        f"{cost.visual_tokens:,} visual + {text_tokens:,} text tokens",
+        f"{cost.visual_tokens:,} visual + {cost.text_tokens:,} text tokens",
         f"{cost.cached_tokens:,} of them read before" if cost.cached_tokens else "",
         f"first word {cost.ttft_s:.2f} s",
         f"{cost.new_tokens:,} new tokens, {cost.tokens_per_s:.1f} a second",

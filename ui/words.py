@@ -123,8 +123,7 @@ def budget_line(budget: Budget) -> str:
 
 def statistics_line(statistics: Statistics) -> str:
     """What an answer cost and why it ended."""
-    text = statistics.prompt_tokens - statistics.visual_tokens
-    parts = [f"{statistics.visual_tokens:,} visual + {text:,} text tokens"]
+    parts = [f"{statistics.visual_tokens:,} visual + {statistics.text_tokens:,} text tokens"]
     if statistics.cached_tokens:
         parts.append(f"{statistics.cached_tokens:,} of them read before")
     if statistics.new_tokens:
