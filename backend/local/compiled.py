@@ -41,7 +41,7 @@ class Compiled:
 
     def enter(self, kept: DynamicCache, tokens: int) -> StaticCache:
         """The fixed cache, with room for so many tokens, holding what `kept` holds."""
-        size = -(-tokens // GRAIN) * GRAIN
+        size = tokens + spare(tokens)
         if self._cache is None or self._cache.layers[0].max_cache_len < size:
             self._cache = None  # before there is another
             self._cache = StaticCache(config=self._text, max_cache_len=size)
@@ -57,6 +57,11 @@ class Compiled:
         had = self._cache is not None
         self._cache = None
         return had
+
+
+def spare(tokens: int) -> int:
+    """Tokens beyond so many that a fixed cache has room for."""
+    return -tokens % GRAIN
 
 
 def leave(cache: Cache) -> DynamicCache:

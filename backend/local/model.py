@@ -8,6 +8,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from backend.checkpoint.facts import Facts
 from backend.checkpoint.tokens import Tokens
 from backend.conversation import End
 from backend.errors import OutOfMemory
-from backend.local.compiled import COMPILER, Compiled, leave, open_compiled
+from backend.local.compiled import COMPILER, Compiled, leave, open_compiled, spare
 from backend.local.decoding import ByteTable
 from backend.local.devices import describe, give_back
 from backend.local.faults import is_out_of_memory
@@ -246,6 +247,9 @@ class LocalModel:
         return self.caches.fetch(start) if start else Start(DynamicCache(config=config), 0)
 
     def _refusal(self, prepared: Prepared) -> OutOfMemory | None:
+        if self.compiled:
+            more = spare(prepared.prompt.budget.total + prepared.room)
+            prepared = replace(prepared, room=prepared.room + more)
         try:
             self._refuse(prepared)
         except OutOfMemory as refusal:

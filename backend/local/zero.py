@@ -229,6 +229,8 @@ def settings_for_lent(settings: Settings) -> Settings:
         raise BadSetting("A lent GPU takes no quantised weights.", "Leave --quantize out.")
     if settings.batching == ON:
         raise BadSetting("A lent GPU answers one question at a time.", "Leave --batching out.")
+    if settings.compile == ON:
+        raise BadSetting("Nothing is compiled for a lent GPU.", "Leave --compile out.")
     dtype = "bfloat16" if settings.dtype == AUTO else settings.dtype
     return replace(settings, strategy="cpu", dtype=dtype)
 

@@ -1,12 +1,14 @@
 """Compiled steps say what others say, token for token, and are compiled once.
 
-With dynamo alone, which takes seconds: the whole compiler takes minutes on a processor.
+With dynamo alone, which takes seconds, and once with the whole compiler.
 """
 
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +23,7 @@ from backend.local import compiled
 from backend.local.compiled import GRAIN, leave, open_compiled, why_not, why_not_worth_it
 from backend.local.memory.caches import even
 from backend.local.model import LocalModel
-from backend.local.preparation import prepare
+from backend.local.preparation import Prepared, prepare
 from backend.local.stopping import Stopped
 from backend.local.warming import warm_up_compiled
 from backend.prompt.compose import Composer
@@ -93,6 +95,42 @@ def test_compiled_answers_are_those_of_a_cold_model(composer: Composer, fresh: N
         person.hear(request.conversation, stream)
     assert kept > 0
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler wants a C++ compiler")
+def test_what_the_whole_compiler_makes_says_the_same(
+    composer: Composer, fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    network = tiny_network(composer)
+    cold = LocalModel(network, composer.facts, composer.tokens, kept_bytes=0)
+    model = LocalModel(network, composer.facts, composer.tokens)
+    with torch._inductor.config.patch(compile_threads=1):  # else processes stay behind
+        warm_up_compiled(model, "on", composer.facts, composer.tokens)
+    assert model.compiled is not None and list(tmp_path.rglob("*.so"))
+    place = Place(composer, cold, (model,), EagerTrap(network))
+    for number in range(3):
+        request = Request(Person(number).ask(), Sampling(max_new_tokens=12))
+        right = run(place, cold, request).token_ids
+        assert len(right) > 1 and run(place, model, request).token_ids == right
+
+
+def test_a_question_is_weighed_with_all_that_a_fixed_cache_has_room_for(
+    composer: Composer,
+) -> None:
+    weighed: list[int] = []
+
+    def refuse(prepared: Prepared) -> None:
+        weighed.append(prepared.prompt.budget.total + prepared.room)
+
+    model = LocalModel(tiny_network(composer), composer.facts, composer.tokens, refuse)
+    prepared = prepare(composer, AnswerStream(Request(Person(0).ask())))
+    for wanted in ("off", "on"):
+        model.open_compiled(wanted, TRACED)
+        assert model._refusal(prepared) is None
+    bare, fixed = weighed
+    assert bare < fixed < bare + GRAIN and fixed % GRAIN == 0
 
 
 def test_the_first_person_does_not_wait_for_the_compiler(composer: Composer, fresh: None) -> None:

@@ -208,6 +208,8 @@ def test_weights_are_in_half_precision_and_what_cannot_be_is_refused(gpus: LentG
         ZeroEngine(Settings(quantize="int8"), gpus)
     with pytest.raises(BadSetting, match="one question at a time"):
         ZeroEngine(Settings(batching="on"), gpus)
+    with pytest.raises(BadSetting, match="compiled"):
+        ZeroEngine(Settings(compile="on"), gpus)
 
 
 def test_errors_travel_between_processes_whole() -> None:
