@@ -8,7 +8,7 @@ import threading
 
 from starlette.requests import Request
 
-from door.refusals import AGAIN_S, Refused
+from door.refusals import Refused, too_many
 
 MB = 1 << 20
 MOST_BODY = 100 * MB  # one request with its files, which base64 makes a third larger
@@ -58,7 +58,9 @@ class Intake:
                 if len(body) > self._most:
                     raise self._too_large()
                 if self._held > self._together:
-                    raise _too_many("Too many files are on their way here already.")
+                    raise too_many(
+                        "Too many files are on their way here already. Ask again in a moment."
+                    )
         except BaseException:  # refused, gone or cancelled: nothing is held
             self._held -= len(body)
             raise
@@ -80,17 +82,10 @@ class Places:
         """Take so many places, to be given back. Raises `Refused` when they are not free."""
         with self._lock:
             if count > self._free:
-                raise _too_many("Too many answers are being made already.")
+                raise too_many("Too many answers are being made already. Ask again in a moment.")
             self._free -= count
 
     def give_back(self, count: int) -> None:
         """So many answers ended."""
         with self._lock:
             self._free += count
-
-
-def _too_many(cause: str) -> Refused:
-    words = f"{cause} Ask again in a moment."
-    return Refused(
-        429, words, None, "rate_limit_exceeded", "rate_limit_error", {"retry-after": AGAIN_S}
-    )

@@ -71,8 +71,7 @@ def refusal_of(error: EngineError) -> Refused:
         case BadInput():
             return Refused(400, words)
         case EngineBusy():
-            again = {"retry-after": AGAIN_S}
-            return Refused(429, words, None, "rate_limit_exceeded", "rate_limit_error", again)
+            return too_many(words)
         case EngineLoading():
             return loading(words)
         case OutOfMemory():
@@ -86,6 +85,12 @@ def loading(words: str) -> Refused:
     """Not yet: the model is still loading."""
     again = {"retry-after": AGAIN_S}
     return Refused(503, words, None, "model_loading", "server_error", again)
+
+
+def too_many(words: str) -> Refused:
+    """Not now: others have taken the room."""
+    again = {"retry-after": AGAIN_S}
+    return Refused(429, words, None, "rate_limit_exceeded", "rate_limit_error", again)
 
 
 @contextmanager

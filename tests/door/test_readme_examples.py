@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 from backend.engine import State, Status
+from backend.remote import engine
 from door.counts import Counts
+from door.intake import MB, MOST_BODY, MOST_OPEN, MOST_TOGETHER
 from door.schema import UNABLE, Asked
+from door.store import MOST_BYTES
 from tests.door.conftest import Served
 from tests.door.real import bundled
 from tests.waiting import wait_until
@@ -48,6 +51,14 @@ def test_the_reference_names_every_field_and_figure() -> None:
     told = set(re.findall(r"`(chat_\w+)", REFERENCE))
     written = Counts().write(Status(State.READY, "fake"))
     assert told == set(re.findall(r"# TYPE (\w+)", written))
+
+
+def test_the_reference_tells_the_limits_that_there_are() -> None:
+    (told,) = re.findall(r"^\| 429 \| (.*) \|$", REFERENCE, re.M)
+    assert f"{MOST_BYTES / 1e9:g} GB" in told and f"{MOST_TOGETHER // MB} MB" in told
+    assert f"{MOST_OPEN} answers" in told
+    assert f"{engine.MOST_OPEN} questions" in told and f"{engine.MOST_OF_ONE} of one" in told
+    assert f"over {MOST_BODY // MB} MB" in REFERENCE
 
 
 def test_what_is_not_supported_is_a_known_field_at_least() -> None:

@@ -25,7 +25,18 @@ from backend.errors import (
     TooLong,
 )
 from backend.settings import Settings
-from tests.door.conftest import HELLO, WAIT_S, Served, as_url, picture, said, serving, shown, words
+from tests.door.conftest import (
+    HELLO,
+    WAIT_S,
+    Served,
+    as_url,
+    files_in,
+    picture,
+    said,
+    serving,
+    shown,
+    words,
+)
 from tests.fakes import FakeEngine
 from tests.waiting import wait_until
 
@@ -354,6 +365,26 @@ def test_more_answers_than_there_are_places_are_refused_and_places_come_back() -
         assert served.ask().status_code == 503
         assert served.ask(n=3).status_code == 200
     assert served.door.desk.places._free == 3
+
+
+def test_files_that_fill_their_room_together_are_refused_until_there_is_room() -> None:
+    small, large = picture(size=(10, 10)), picture("blue", size=(400, 300))
+
+    def narrow(desk: Any) -> None:
+        desk.store._free = len(large) + len(small) - 1
+
+    def ask(*contents: bytes) -> httpx.Response:
+        parts = [words("Look."), *(shown(as_url(content)) for content in contents)]
+        return served.ask(messages=said(parts))
+
+    with serving(FakeEngine(), change=narrow) as served:
+        answer = ask(small, large)
+        assert answer.status_code == 429 and answer.headers["retry-after"] == "5"
+        assert "Too many files" in error_of(answer)["message"]
+        assert not files_in(served.door)
+        for _ in range(3):
+            assert ask(large, large).status_code == 200  # the same is kept once
+    assert served.door.desk.store._free == len(large) + len(small) - 1
 
 
 def test_one_who_leaves_while_sending_is_no_fault(
