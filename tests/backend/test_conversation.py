@@ -5,7 +5,15 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from backend.conversation import Answer, Attachment, Conversation, Kind, Sampling, Turn
+from backend.conversation import (
+    MOST_STOPS,
+    Answer,
+    Attachment,
+    Conversation,
+    Kind,
+    Sampling,
+    Turn,
+)
 from backend.errors import BadSetting
 
 PICTURE = Attachment("/uploads/a.png", Kind.IMAGE, "a.png")
@@ -67,6 +75,20 @@ def test_a_setting_out_of_range_is_refused_by_its_name(setting: str, value: obje
 def test_an_empty_range_of_a_video_is_refused_with_its_name() -> None:
     with pytest.raises(BadSetting, match=r"b\.mp4.*empty"):
         Attachment("/uploads/b.mp4", Kind.VIDEO, "b.mp4", start_s=4, end_s=4)
+
+
+@pytest.mark.parametrize("range_s", [(None, 4), (4, None), (3.9, 4)])
+def test_a_range_of_a_video_may_lack_an_end(range_s: tuple[float | None, float | None]) -> None:
+    start_s, end_s = range_s
+    clip = Attachment("/uploads/b.mp4", Kind.VIDEO, "b.mp4", start_s=start_s, end_s=end_s)
+    assert (clip.start_s, clip.end_s) == range_s
+
+
+@pytest.mark.parametrize("stop", [("x",) * (MOST_STOPS + 1), ("x", "")])
+def test_too_many_stop_texts_and_an_empty_one_are_refused(stop: tuple[str, ...]) -> None:
+    assert len(Sampling(stop=("x",) * MOST_STOPS).stop) == MOST_STOPS
+    with pytest.raises(BadSetting, match=f"{len(stop)} stop texts.*at most 16, none of them empty"):
+        Sampling(stop=stop)
 
 
 def test_zero_tiles_are_refused() -> None:
