@@ -19,8 +19,6 @@ class Sieve:
 
     def sift(self, text: str) -> str:
         """What can be shown by now."""
-        if not self._marks:
-            return text
         self._held += text
         passed = ""
         while not self.ended and (found := self._find()):

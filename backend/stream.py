@@ -50,8 +50,7 @@ class AnswerStream:
 
     def __iter__(self) -> Iterator[str]:
         while (text := self.take(None)) is not None:
-            if text:
-                yield text
+            yield text
 
     def take(self, wait_s: float | None) -> str | None:
         """All text since the last call; "" if none came within `wait_s`, `None` at the end."""
