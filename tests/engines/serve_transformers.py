@@ -31,11 +31,14 @@ SIGNS = {
 
 
 @contextmanager
-def running_transformers(folder: Path) -> Iterator[str]:
-    """The server on a free port; yields its address. Its model is called "bundled"."""
+def running_transformers(folder: Path, **told: object) -> Iterator[str]:
+    """The server on a free port; yields its address. Its model is called "bundled".
+
+    `told` is added to the configuration of the tokenizer.
+    """
     assert LIBRARIES.is_dir(), "run make .venv/serving/installed"
     checkpoint = folder / "bundled"
-    prepare(checkpoint)
+    prepare(checkpoint, told)
     with serving(checkpoint, LIBRARIES, folder / "log") as url:
         yield url
 
@@ -73,9 +76,9 @@ def is_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
         return False
 
 
-def prepare(checkpoint: Path) -> None:
+def prepare(checkpoint: Path, more: dict[str, object]) -> None:
     """The bundled checkpoint, with the names that the server's processor asks for."""
     shutil.copytree(ROOT / "assets" / "checkpoint", checkpoint)
     config = checkpoint / "tokenizer_config.json"
     told = json.loads(config.read_text())
-    config.write_text(json.dumps(told | {"extra_special_tokens": SIGNS}))
+    config.write_text(json.dumps(told | {"extra_special_tokens": SIGNS} | more))

@@ -1,15 +1,22 @@
 """`transformers serve`, the real one: it answers token for token as the local engine does."""
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
-from backend.conversation import Answer, Conversation, Request, Sampling, Turn
+from backend.conversation import Answer, Conversation, End, Request, Sampling, Turn
 from backend.engine import Engine, State
 from backend.local.engine import LocalEngine
 from backend.media.recognise import attach
+from backend.prompt.boxes import find_regions
 from backend.settings import Settings
+from tests.door.conftest import as_url, said, shown, words
 from tests.engines.conftest import EXAMPLES, Connect
+from tests.engines.running import ROOT
 from tests.engines.serve_transformers import running_transformers
 from tests.waiting import wait_until
 
@@ -93,3 +100,45 @@ def test_a_stop_text_is_cut_here(address: str, connect: Connect) -> None:
     stop = whole.split()[1]
     stream = connect(address).stream(Request(talk, Sampling(stop=(stop,))))
     assert "".join(stream) == whole.split(stop)[0]
+
+
+POINT = "Please provide the bounding box coordinate of the region this sentence describes: "
+POINT += "<ref>red circle</ref>"
+SHAPES = EXAMPLES / "three-shapes.png"
+TOLD = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+
+
+def test_no_field_of_a_request_keeps_the_signs_of_boxes(address: str, connect: Connect) -> None:
+    model = httpx.get(f"{address}/v1/models", trust_env=False).json()["data"][0]["id"]
+    messages = said([shown(as_url(SHAPES.read_bytes())), words(POINT)])
+    keep = {"skip_special_tokens": False}
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+
+        def told(**fields: object) -> str:
+            body = {"model": model, "messages": messages, "max_tokens": 40, **fields}
+            answer = client.post("/v1/chat/completions", json=body)
+            if answer.status_code == 422:
+                return "not taken"
+            return str(answer.json()["choices"][0]["message"]["content"])
+
+        assert told(**keep) == told(extra_body=keep) == "not taken"
+        bare = told()
+        assert bare.startswith("red circle[[")
+        config = json.dumps({**keep, "do_sample": False})
+        assert told(generation_config=config) == told(chat_template_kwargs=keep) == bare
+    talk = Conversation((Turn(POINT, (attach(str(SHAPES)),)),))
+    answer = "".join(connect(address).stream(Request(talk, Sampling(max_new_tokens=40))))
+    assert [region.name for region in find_regions(answer)] == ["red circle"]
+
+
+def test_boxes_arrive_whole_where_the_tokenizer_tells_how_answers_are_parsed(
+    tmp_path: Path, connect: Connect
+) -> None:
+    talk = Conversation((Turn(POINT, (attach(str(SHAPES)),)),))
+    told = re.search(r'^"response_template": (.*)$', TOLD, re.M)
+    assert told
+    with running_transformers(tmp_path, response_template=json.loads(told[1])) as url:
+        stream = connect(url).stream(Request(talk, Sampling(max_new_tokens=40)))
+        text = "".join(stream)
+    assert text.startswith("<ref>red circle</ref><box>[[") and text.endswith("]]</box>")
+    assert stream.statistics is not None and stream.statistics.end is End.EOS
