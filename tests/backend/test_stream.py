@@ -8,7 +8,7 @@ import pytest
 from backend.conversation import Conversation, End, Request
 from backend.engine import Progress, Stage
 from backend.errors import EngineFailed, ModelChanged
-from backend.stream import AnswerStream
+from backend.stream import PACE_S, AnswerStream
 
 WAIT_S = 20
 
@@ -171,6 +171,25 @@ def test_closing_from_many_threads_while_text_comes_loses_no_reader() -> None:
         assert len(stream.token_ids) == len(text)
 
 
+def test_text_without_a_token_of_its_own_changes_no_count(
+    stream: AnswerStream, clock: Clock
+) -> None:
+    """As what was held back of an unfinished character or a stop text, at the end."""
+    stream.begin(10, 4)
+    clock.now += 1
+    stream.write("early")
+    assert stream.progress == Progress(Stage.READING)
+    for token in (7, 8):
+        clock.now += 1
+        stream.write("x", [token])
+    clock.now += 6
+    stream.write("late")
+    stream.finish()
+    told = stream.statistics
+    assert told is not None
+    assert (told.new_tokens, told.ttft_s, told.tokens_per_s) == (2, 2, 1)
+
+
 def test_tokens_without_ids_are_counted_and_corrected_at_the_end(
     stream: AnswerStream, clock: Clock
 ) -> None:
@@ -269,3 +288,15 @@ def test_letting_text_gather_takes_no_longer_than_the_reader_would_wait(
     stream.write("b", [2])
     assert (stream.take(0.02), stream.take(0)) == ("b", "")
     assert time.monotonic() - begun < WAIT_S / 2
+
+
+def test_a_reader_who_would_wait_longer_is_held_back_no_longer_than_the_pace(
+    stream: AnswerStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(stream._over, "wait", rests.append)
+    stream.write("a", [1])
+    assert stream.take(WAIT_S) == "a"
+    stream.write("b", [2])
+    assert stream.take(WAIT_S) == "b"
+    assert all(0 < rest <= PACE_S for rest in rests)
