@@ -185,6 +185,40 @@ def test_shutting_wakes_those_who_wait_for_work_and_returns_those_left() -> None
     assert got == [None, None]
 
 
+def test_who_waits_for_work_gets_the_next_that_comes() -> None:
+    line = WaitingLine(4)
+    got: list[Ticket | None] = []
+    waiting = threading.Thread(target=lambda: got.append(line.take()), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    asked = join(line, "a")
+    waiting.join(20)
+    assert got == [asked]
+
+
+def test_who_waits_for_work_is_let_go_for_something_else_at_the_next_wake() -> None:
+    line = WaitingLine(4)
+    looked = threading.Event()
+    something: list[str] = []
+    got: list[Ticket | None] = []
+
+    def until() -> bool:
+        looked.set()
+        return bool(something)
+
+    waiting = threading.Thread(target=lambda: got.append(line.take(until=until)), daemon=True)
+    waiting.start()
+    assert looked.wait(20)
+    line.wake()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    something.append("a picture to encode")
+    line.wake()
+    waiting.join(20)
+    assert got == [None]
+
+
 def test_requests_of_many_threads_are_served_once_each() -> None:
     line = WaitingLine(2000)
     tickets = [ticket(str(number % 7)) for number in range(300)]
