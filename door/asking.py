@@ -11,6 +11,7 @@ from typing import Any
 
 from backend.conversation import (
     MOST_FRAMES,
+    MOST_TILES,
     Answer,
     Attachment,
     Conversation,
@@ -45,6 +46,7 @@ class Files:
     keep: Keep
     fetch: Fetch | None = None
     frames: int | None = None  # of a video
+    most_tiles: int = MOST_TILES  # that a `detail` may mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def _attach(part: Picture | Video, role: str, name: str, files: Files) -> Attach
         raise Refused(400, f"{name}: only a user shows files.", name, "invalid_value")
     if isinstance(part, Video):
         return attach_video(part, name, files.keep, files.frames)
-    return attach_picture(part, name, files.keep, files.fetch)
+    return attach_picture(part, name, files.keep, files.fetch, files.most_tiles)
 
 
 def _misplaced(one: Said, expected: str) -> Refused:

@@ -22,8 +22,10 @@ Fetch = Callable[[str, str], bytes]  # address and name of a picture → content
 Keep = Callable[[bytes], Path]  # content → where it lies
 
 
-def attach_picture(part: Picture, name: str, keep: Keep, fetch: Fetch | None) -> Attachment:
-    """The picture of a part; `name` is its place in the request.
+def attach_picture(
+    part: Picture, name: str, keep: Keep, fetch: Fetch | None, most: int = MOST_TILES
+) -> Attachment:
+    """The picture of a part; `name` is its place in the request, `most` bounds what `detail` means.
 
     Raises `BadFile` for what is no picture, `Refused` for tiles out of range.
     """
@@ -31,7 +33,8 @@ def attach_picture(part: Picture, name: str, keep: Keep, fetch: Fetch | None) ->
     field = f"{name}.image_url.max_dynamic_patch"
     with about(field):
         check_range("max_dynamic_patch", wish.max_dynamic_patch, 1, MOST_TILES)
-    tiles = wish.max_dynamic_patch or TILES_OF_DETAIL.get(wish.detail or "auto")
+    detail = TILES_OF_DETAIL.get(wish.detail or "auto")
+    tiles = wish.max_dynamic_patch or (detail and min(detail, most))
     address = wish.url.strip()
     if address[:8].lower().startswith(("http://", "https://")):
         if fetch is None:

@@ -38,6 +38,7 @@ def open_door(engine: Engine, composer: Callable[[], Composer | None], settings:
         keys=Keys(settings.door_keys),
         counts=counts,
         fetcher=Fetcher() if settings.allow_picture_urls else None,
+        elsewhere=settings.remote,
     )
     around = Middleware(Doorway, door=make_routes(desk), counts=counts)
     return Door(around, CountedEngine(engine, counts, "page"), desk)

@@ -47,6 +47,7 @@ class Desk:
     keys: Keys
     counts: Counts
     fetcher: Fetcher | None = None
+    elsewhere: bool = False  # whether the engine is
     intake: Intake = field(default_factory=Intake)
     places: Places = field(default_factory=Places)
     store: Store = field(default_factory=Store)
@@ -167,10 +168,17 @@ def _give(desk: Desk, asked: Asked, session: str, lease: Lease) -> Completion:
     now = desk.engine.status()
     _require_ready(now)
     _require_model(now, asked.model)
-    files = Files(lease.keep, desk.fetcher.fetch if desk.fetcher else None)
+    fetch = desk.fetcher.fetch if desk.fetcher else None
+    files = Files(lease.keep, fetch, most_tiles=_most_tiles(desk))
     requests = make_requests(asked, session, files)
     refuse_inabilities(asked, requests[0], now.unable)
     return Completion(asked.model, _ask(desk, requests))
+
+
+def _most_tiles(desk: Desk) -> int:
+    """What a picture's `detail` may mean; most engines elsewhere refuse more than they cut."""
+    known = desk.composer()
+    return known.facts.max_tiles if desk.elsewhere and known else conversation.MOST_TILES
 
 
 def _ask(desk: Desk, requests: Sequence[conversation.Request]) -> tuple[Stream, ...]:

@@ -1,12 +1,15 @@
 """Completions: what goes to the engine, and what comes back, whole and in chunks."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from backend.conversation import End, Kind
 from backend.engine import State
+from backend.prompt.compose import Composer
+from backend.settings import Settings
 from tests.door.conftest import (
     HELLO,
     Served,
@@ -167,6 +170,24 @@ def test_pictures_arrive_in_order_with_their_tiles(served: Served) -> None:
     assert [file.max_tiles for file in turn.attachments] == [None, 6, 3, None]
     assert {file.kind for file in turn.attachments} == {Kind.IMAGE}
     assert turn.attachments[2].name == "messages[0].content[3]"
+
+
+def test_detail_asks_an_engine_elsewhere_for_no_more_than_the_checkpoint_has(
+    composer: Composer,
+) -> None:
+    facts = replace(composer.facts, max_tiles=12)
+    known = Composer(facts, composer.tokens, composer.media)
+    details = ("low", "medium", "high", "auto")
+    parts = [shown(as_url(picture()), detail=detail) for detail in details]
+    parts += [shown(as_url(picture()), max_dynamic_patch=20)]
+    for settings, tiles in (
+        (Settings(), [6, 12, 24, None, 20]),
+        (Settings(engines=("http://a:1",)), [6, 12, 12, None, 20]),
+    ):
+        with serving(FakeEngine(), lambda: known, settings) as served:
+            assert served.ask(messages=said(parts)).status_code == 200
+            (turn,) = served.engine.requests[-1].conversation.turns
+            assert [file.max_tiles for file in turn.attachments] == tiles
 
 
 def test_a_video_arrives_with_its_frames(served: Served, tmp_path) -> None:

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 @pytest.fixture
 def gateway(llama: Llama, connect: Connect) -> Iterator[Served]:
     engine = connect(llama.url)
-    settings = Settings(allow_picture_urls=True)
+    settings = Settings(engines=(llama.url,), allow_picture_urls=True)
 
     def answer_for_the_internet(desk: Any) -> None:
         desk.fetcher.fetch = lambda url, name: picture()
@@ -48,6 +48,13 @@ def test_a_conversation_with_pictures_and_a_video_goes_on_in_turns(gateway: Serv
     again = create(model="bundled", messages=said(first, told, second), max_tokens=40)
     assert again.usage.prompt_tokens_details.image_tokens == 16 + 8 * 16
     assert "moves" in again.choices[0].message.content
+
+
+def test_a_picture_wanted_in_high_detail_is_answered(gateway: Served) -> None:
+    parts = [shown(as_url((EXAMPLES / "night.png").read_bytes()), detail="high"), words("What?")]
+    create = gateway.client.chat.completions.create
+    answer = create(model="bundled", messages=said(parts), max_tokens=10)
+    assert answer.usage.prompt_tokens_details.image_tokens == 16
 
 
 def test_who_leaves_the_door_frees_the_engine_behind_it(endless: Llama, connect: Connect) -> None:
