@@ -10,6 +10,7 @@ from backend.engine import State
 from backend.remote.engine import RemoteEngine
 from backend.settings import Settings
 from tests.engines.running import Llama, running_llama
+from tests.engines.serve_transformers import running_transformers
 from tests.waiting import wait_until
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
@@ -29,6 +30,13 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
     folder = tmp_path_factory.mktemp("endless")
     with running_llama(folder, "endless", context=32_768, slots=1, endless=True) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `transformers serve` with the bundled checkpoint."""
+    with running_transformers(tmp_path_factory.mktemp("transformers")) as url:
+        yield url
 
 
 @pytest.fixture

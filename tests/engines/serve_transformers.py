@@ -31,14 +31,17 @@ SIGNS = {
 
 
 @contextmanager
-def running_transformers(folder: Path, **told: object) -> Iterator[str]:
-    """The server on a free port; yields its address. Its model is called "bundled".
+def running_transformers(folder: Path, name: str = "bundled", **told: object) -> Iterator[str]:
+    """The server on a free port; yields its address.
 
-    `told` is added to the configuration of the tokenizer.
+    A model called "endless" never ends an answer and is known here by no name. `told` is added to
+    the configuration of the tokenizer.
     """
     assert LIBRARIES.is_dir(), "run make .venv/serving/installed"
-    checkpoint = folder / "bundled"
+    checkpoint = folder / name
     prepare(checkpoint, told)
+    if name == "endless":
+        (checkpoint / "generation_config.json").write_text("{}")
     with serving(checkpoint, LIBRARIES, folder / "log") as url:
         yield url
 

@@ -75,30 +75,44 @@ def wait_for_answers(tab: Page, count: int) -> None:
     expect(tab.get_by_role("button", name="Send")).to_be_visible()
 
 
+TURNS = (
+    ("How many shapes are there?", "night.png"),
+    ("And in Image-2?", "three-shapes.png"),
+    ("What moves?", "gliding-star.mp4"),
+    ("Thank you.", ""),
+)
+
+
+def hold_four_turns(tab: Page) -> list[str]:
+    """Ask about two pictures and a video; what is said under each answer."""
+    for number, (question, name) in enumerate(TURNS, start=1):
+        if name:
+            drop(tab, name)
+        ask(tab, question)
+        wait_for_answers(tab, number)
+    expect(tab.locator("#history .files .picture img")).to_have_count(2 + 8)
+    costs = tab.locator("#history .statistics").all_inner_texts()
+    assert costs[0].startswith("16 visual") and costs[1].startswith("32 visual")
+    assert costs[3].startswith("160 visual")
+    return costs
+
+
 def test_four_turns_with_two_pictures_and_a_video(
     llama: Llama, connect: Connect, open_tab: Open
 ) -> None:
     with served(connect, llama.url) as address:
         tab = open_tab(address)
         expect(tab.locator("#model")).to_contain_text("llama.cpp at 127.0.0.1")
-        for number, (question, name) in enumerate(
-            (
-                ("How many shapes are there?", "night.png"),
-                ("And in Image-2?", "three-shapes.png"),
-                ("What moves?", "gliding-star.mp4"),
-                ("Thank you.", ""),
-            ),
-            start=1,
-        ):
-            if name:
-                drop(tab, name)
-            ask(tab, question)
-            wait_for_answers(tab, number)
-        costs = tab.locator("#history .statistics").all_inner_texts()
-        assert costs[0].startswith("16 visual") and costs[1].startswith("32 visual")
-        assert costs[3].startswith("160 visual")
-        assert "of them read before" in costs[3]
-        expect(tab.locator("#history .files .picture img")).to_have_count(2 + 8)
+        assert "of them read before" in hold_four_turns(tab)[3]
+
+
+def test_the_same_four_turns_with_transformers_serve(
+    transformers: str, connect: Connect, open_tab: Open
+) -> None:
+    with served(connect, transformers) as address:
+        tab = open_tab(address)
+        expect(tab.locator("#model")).to_contain_text("transformers serve at 127.0.0.1")
+        hold_four_turns(tab)
 
 
 def test_stop_is_seen_in_the_engines_own_figures(

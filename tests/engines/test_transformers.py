@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import app
 from backend.conversation import Answer, Conversation, End, Request, Sampling, Turn
 from backend.engine import Engine, State
 from backend.local.engine import LocalEngine
@@ -29,12 +30,6 @@ TALKS = (
     (Turn("Compare the pictures.", (PICTURE, OTHER)), Turn("And the first alone?")),
     (Turn("What is this?", (OTHER,)), Turn("And this?", (PICTURE,)), Turn("What moves?", (FILM,))),
 )
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_transformers(tmp_path_factory.mktemp("transformers")) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +58,17 @@ def converse(engine: Engine, turns: tuple[Turn, ...]) -> list[tuple[str, int, in
 
 @pytest.mark.parametrize("turns", TALKS, ids=lambda turns: turns[0].question)
 def test_it_answers_as_the_local_engine_does(
-    turns: tuple[Turn, ...], address: str, local: LocalEngine, connect: Connect
+    turns: tuple[Turn, ...], transformers: str, local: LocalEngine, connect: Connect
 ) -> None:
-    engine = connect(address)
+    engine = connect(transformers)
     assert "transformers serve" in engine.status().device
     assert converse(engine, turns) == converse(local, turns)
 
 
 def test_sampling_beyond_openai_is_taken_and_the_answer_ends(
-    address: str, connect: Connect
+    transformers: str, connect: Connect
 ) -> None:
-    engine = connect(address)
+    engine = connect(transformers)
     talk = Conversation((Turn("Hello."),))
     for sampling in (
         Sampling(temperature=0.7, top_k=5, top_p=0.9, seed=1, max_new_tokens=200),
@@ -84,8 +79,8 @@ def test_sampling_beyond_openai_is_taken_and_the_answer_ends(
         assert stream.statistics is not None and stream.statistics.new_tokens < 200
 
 
-def test_a_seed_makes_chance_repeatable(address: str, connect: Connect) -> None:
-    engine = connect(address)
+def test_a_seed_makes_chance_repeatable(transformers: str, connect: Connect) -> None:
+    engine = connect(transformers)
 
     def told(seed: int) -> str:
         sampling = Sampling(temperature=2, seed=seed, max_new_tokens=30)
@@ -94,11 +89,44 @@ def test_a_seed_makes_chance_repeatable(address: str, connect: Connect) -> None:
     assert told(7) == told(7) and len({told(seed) for seed in range(5)}) > 1
 
 
-def test_a_stop_text_is_cut_here(address: str, connect: Connect) -> None:
+def test_four_turns_with_two_pictures_and_a_video_from_the_terminal(
+    transformers: str, local: LocalEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = (
+        Turn("How many shapes are there?", (PICTURE,)),
+        Turn("And in Image-2?", (OTHER,)),
+        Turn("What moves?", (FILM,)),
+        Turn("Thank you."),
+    )
+    asked = ["How many shapes are there?", "--image", PICTURE.path]
+    asked += ["--then", "And in Image-2?", "--image", OTHER.path]
+    asked += ["--then", "What moves?", "--video", FILM.path, "--then", "Thank you."]
+    asked += ["--engine", transformers, "--max-new-tokens", "60", "--json"]
+    assert app.main(["ask", *asked]) == 0
+    said = json.loads(capsys.readouterr().out)["turns"]
+    told = [(one["answer"], one["prompt_tokens"], one["visual_tokens"]) for one in said]
+    assert told == converse(local, turns)
+
+
+def test_stop_ends_the_work_or_the_next_question_would_wait_for_minutes(
+    tmp_path: Path, connect: Connect
+) -> None:
+    with running_transformers(tmp_path, name="endless") as url:
+        engine = connect(url)
+        talk = Conversation((Turn("Tell me all."),))
+        stream = engine.stream(Request(talk, Sampling(max_new_tokens=30_000)))
+        assert stream.take(60)
+        stream.close()
+        assert stream.statistics is not None and stream.statistics.end is End.STOPPED
+        short = engine.stream(Request(talk, Sampling(max_new_tokens=3)))
+        assert short.take(60)  # it answers one question at a time
+
+
+def test_a_stop_text_is_cut_here(transformers: str, connect: Connect) -> None:
     talk = Conversation((Turn("How many shapes are there?", (PICTURE,)),))
-    whole = "".join(connect(address).stream(Request(talk)))
+    whole = "".join(connect(transformers).stream(Request(talk)))
     stop = whole.split()[1]
-    stream = connect(address).stream(Request(talk, Sampling(stop=(stop,))))
+    stream = connect(transformers).stream(Request(talk, Sampling(stop=(stop,))))
     assert "".join(stream) == whole.split(stop)[0]
 
 
@@ -108,11 +136,13 @@ SHAPES = EXAMPLES / "three-shapes.png"
 TOLD = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
 
 
-def test_no_field_of_a_request_keeps_the_signs_of_boxes(address: str, connect: Connect) -> None:
-    model = httpx.get(f"{address}/v1/models", trust_env=False).json()["data"][0]["id"]
+def test_no_field_of_a_request_keeps_the_signs_of_boxes(
+    transformers: str, connect: Connect
+) -> None:
+    model = httpx.get(f"{transformers}/v1/models", trust_env=False).json()["data"][0]["id"]
     messages = said([shown(as_url(SHAPES.read_bytes())), words(POINT)])
     keep = {"skip_special_tokens": False}
-    with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=transformers, trust_env=False, timeout=60) as client:
 
         def told(**fields: object) -> str:
             body = {"model": model, "messages": messages, "max_tokens": 40, **fields}
@@ -127,7 +157,7 @@ def test_no_field_of_a_request_keeps_the_signs_of_boxes(address: str, connect: C
         config = json.dumps({**keep, "do_sample": False})
         assert told(generation_config=config) == told(chat_template_kwargs=keep) == bare
     talk = Conversation((Turn(POINT, (attach(str(SHAPES)),)),))
-    answer = "".join(connect(address).stream(Request(talk, Sampling(max_new_tokens=40))))
+    answer = "".join(connect(transformers).stream(Request(talk, Sampling(max_new_tokens=40))))
     assert [region.name for region in find_regions(answer)] == ["red circle"]
 
 
