@@ -216,7 +216,7 @@ class WaitingLine:
 
     def _require_room(self, session: str) -> None:
         waiting, own = self._count(), len(self._sessions.get(session, ()))
-        places = self._most + max(0, self._at_once - len(self._served))
+        places = self._most + self._at_once - len(self._served)
         if waiting >= places:
             raise EngineBusy(f"{waiting} questions wait already.", "Ask again in a moment.")
         if own and waiting >= places - self._most // 4:
