@@ -9,6 +9,7 @@ from backend.local.decoding import ByteTable
 from backend.local.load import load_network
 from backend.local.model import LocalModel
 from backend.local.placement import Placement
+from backend.local.stopping import Stopped
 from backend.local.streamer import AnswerStreamer, StopFound
 from backend.prompt.compose import Composer
 from backend.stream import AnswerStream
@@ -26,6 +27,15 @@ def model(composer: Composer) -> LocalModel:
     layout, place = composer.facts.layout, Placement(torch.float32)
     network = load_network(BUNDLED_FOLDER, layout, composer.tokens, place, lambda share: None)
     return LocalModel(network, composer.facts, composer.tokens)
+
+
+def test_a_closed_stream_ends_an_answer_before_the_prompt_is_read(composer: Composer) -> None:
+    stream = AnswerStream(request("Hello!"))
+    streamer = AnswerStreamer(stream, ByteTable(composer.tokens), composer.facts.eos_token_ids)
+    stream.close()
+    with pytest.raises(Stopped):
+        streamer.put(torch.zeros((1, 7), dtype=torch.int64))
+    assert streamer.taken == []
 
 
 def text_of(stream: AnswerStream) -> str:

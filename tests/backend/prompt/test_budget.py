@@ -30,6 +30,10 @@ def test_the_last_room_is_that_of_a_short_answer():
     assert room_for_answer(budget(1000 - LEAST_ANSWER), 1024) == LEAST_ANSWER
     with pytest.raises(TooLong, match="985 of 1,000 tokens .*: no room is left"):
         room_for_answer(budget(1000 - LEAST_ANSWER + 1), 1024)
+    with pytest.raises(TooLong, match="1,000 of 1,000 tokens .*: no room is left"):
+        room_for_answer(budget(1000), 1024)
+    with pytest.raises(TooLong, match="1,001 of 1,000 tokens .*: it does not fit"):
+        room_for_answer(budget(1001), 1024)
 
 
 def test_too_long_tells_the_numbers_and_the_remedy():
@@ -125,6 +129,13 @@ def test_a_video_is_not_opened_for_every_guess(tmp_path: Path):
     folder = with_context(tmp_path, 4096).facts.folder
     assert composer_of(folder, media).measure(ask(video(100))).remedy
     assert media.looked == [video(100)]
+
+
+def test_a_video_is_not_opened_for_a_guess_at_tiles_either(tmp_path: Path):
+    media = FakeMedia(frames=64)
+    folder = with_context(tmp_path, 4096).facts.folder
+    assert "tiles" in composer_of(folder, media).measure(ask(image(7), video(12))).remedy
+    assert [file for file in media.looked if file.kind is Kind.VIDEO] == [video(12)]
 
 
 def test_a_remedy_never_raises_what_was_chosen_lower(composer: Composer):

@@ -44,6 +44,11 @@ def test_one_combined_picture_is_a_picture():
     assert write(Turn("Q", (image(3),), combined=True)) == ["<image>\nQ"]
 
 
+def test_without_a_picture_there_is_nothing_to_combine():
+    assert write(Turn("Q", combined=True)) == ["Q"]
+    assert write(Turn("Q", (video(1),), combined=True)) == ["Frame1: <image>\nQ"]
+
+
 def test_numbers_run_on_through_the_conversation():
     first, second, third = write(
         answered("Q", image(1), image(2)), answered("R"), Turn("S", (image(3), image(4)))
