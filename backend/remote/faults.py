@@ -107,10 +107,15 @@ def explain_connection(error: Exception, where: str) -> EngineFailed:
     while cause is not None:
         if isinstance(cause, socket.gaierror):
             return Unreachable(f"No machine is known by the name in {where}.", f"Correct {OPTION}.")
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return Unreachable(
                 f"{where} cannot be trusted: its certificate does not hold.",
                 "Correct the address, or the engine's certificate.",
+            )
+        if isinstance(cause, ssl.SSLError):
+            return Unreachable(
+                f"{where} does not speak TLS, or another kind of it.",
+                f"Give {OPTION} with http:// if that is meant.",
             )
         if isinstance(cause, ConnectionRefusedError):
             return Unreachable(

@@ -1,10 +1,13 @@
 """Every fault of an engine elsewhere has its own message, and the next question works."""
 
 import re
+import ssl
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import httpx
 import pytest
 
 from backend.engine import State
@@ -24,6 +27,7 @@ from tests.backend.remote.scripted_server import (
     usage,
     word,
 )
+from tests.deploy.proxy import make_certificate
 from tests.waiting import wait_until
 
 FIVE_SHAPES = (
@@ -114,6 +118,29 @@ def test_a_refused_connection_an_unknown_name_and_an_unused_address(connect: Con
         _, error = read_all(engine.stream(question()))
         assert isinstance(error, EngineFailed) and said in str(error)
         assert said in engine.status().reason
+
+
+def test_a_certificate_that_does_not_hold_and_a_server_without_tls(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path)
+    secure = serve()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    secure._server.socket = context.wrap_socket(secure._server.socket, server_side=True)
+    for server, said in ((secure, "its certificate does not hold"), (serve(), "not speak TLS")):
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
+        engine = connect(url, ready=False)
+        _, error = read_all(engine.stream(question()))
+        assert isinstance(error, faults.Unreachable) and said in str(error)
+        assert not server.asked and not server.looks
+
+
+def test_a_machine_that_does_not_answer_and_one_without_a_way_there() -> None:
+    silent = faults.explain_connection(httpx.ConnectTimeout(""), "llm:8000")
+    away = faults.explain_connection(httpx.ConnectError("no route"), "llm:8000")
+    assert str(silent).startswith("llm:8000 cannot be reached.") and "port is open" in str(silent)
+    assert str(away).startswith("llm:8000 cannot be reached.") and "Start the engine" in str(away)
 
 
 def test_an_engine_that_is_started_later_is_found(serve: Serve, connect: Connect) -> None:
