@@ -138,6 +138,15 @@ def test_a_video_is_not_opened_for_a_guess_at_tiles_either(tmp_path: Path):
     assert [file for file in media.looked if file.kind is Kind.VIDEO] == [video(12)]
 
 
+def test_files_of_earlier_turns_are_not_opened_for_every_guess(tmp_path: Path):
+    media = FakeMedia(frames=64)
+    folder = with_context(tmp_path, 4096).facts.folder
+    earlier = Turn("Q", (image(1),), answer=Answer("A"))
+    asked = Conversation((earlier, Turn("R", (video(100),))))
+    assert "frames" in composer_of(folder, media).measure(asked).remedy
+    assert media.looked == [image(1), video(100)]
+
+
 def test_a_remedy_never_raises_what_was_chosen_lower(composer: Composer):
     conversation = ask(image(12), image(12), image(12, max_tiles=2))
     (tiles,) = numbers_in(composer.measure(conversation).remedy, "Use # tiles per image.")

@@ -304,6 +304,9 @@ def test_ids_beyond_the_embedding_are_refused(tmp_path: Path):
     composer_of(folder).compose(Conversation((Turn("Q"),)))
     with pytest.raises(BadCheckpoint, match="id 505, but the model knows 503"):
         composer_of(folder).compose(Conversation((Turn("Q", (image(1),)),)))
+    change_json(folder / "config.json", llm_config=config["llm_config"] | {"vocab_size": 505})
+    with pytest.raises(BadCheckpoint, match="id 505, but the model knows 505"):
+        composer_of(folder).compose(Conversation((Turn("Q", (image(1),)),)))
 
 
 def test_places_that_no_picture_made_are_refused():

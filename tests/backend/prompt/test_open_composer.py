@@ -62,6 +62,7 @@ def test_a_shorter_context_than_the_checkpoints_limits_every_conversation():
 def test_a_longer_context_than_the_checkpoints_is_refused():
     with pytest.raises(BadSetting, match=r"context of 2,048 tokens, not 4,096\. .*--context 2048"):
         open_composer(BUNDLED_FOLDER, Settings(context=4096))
+    assert open_composer(BUNDLED_FOLDER, Settings(context=2048)).facts.context_length == 2048
 
 
 def test_a_name_with_signs_in_it_is_a_name(tmp_path: Path):
