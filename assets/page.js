@@ -77,14 +77,26 @@
     if (picture) enlarge(picture);
   });
 
-  // Follow the answer while the reader is at the end; leave a reader who scrolled up alone.
+  // Follow the answer while the reader is at the end; leave a reader who scrolled up alone until
+  // they ask again. The event of our own scroll comes late, when more may stand below already, and
+  // says nothing of the reader.
   const end = () => document.documentElement.scrollHeight - innerHeight;
   let following = true;
-  addEventListener('scroll', () => { following = end() - scrollY < 90; }, {passive: true});
+  let ours = 0;
+  addEventListener('scroll', () => {
+    if (Math.abs(scrollY - ours) > 1) following = end() - scrollY < 90;
+  }, {passive: true});
   const follow = () => {
-    if (following && find('#reading .message-row')) scrollTo({top: end()});
+    if (!following || !find('#reading .message-row')) return;
+    scrollTo({top: end()});
+    ours = scrollY;
   };
-  addEventListener('load', follow, true);  // a picture under the answer has got its height
+  let asked = 0;
+  const followAnew = () => {
+    const questions = document.querySelectorAll('#history .user-row').length;
+    if (questions > asked) following = true;
+    asked = questions;
+  };
 
   // What a screen reader hears: the progress and the end, not each word.
   const name = () => {
@@ -121,8 +133,11 @@
     if (!reading) { setTimeout(begin, 50); return; }
     name();
     if (innerWidth < 900) fold(100);
-    new MutationObserver(() => { name(); follow(); })
+    new MutationObserver(() => { name(); followAnew(); follow(); })
       .observe(reading, {childList: true, subtree: true, characterData: true});
+    // A picture under the answer has got its height, or the box has grown over the answer's end.
+    const sizes = new ResizeObserver(follow);
+    for (const part of [reading, find('#box')]) sizes.observe(part);
   };
   addEventListener('DOMContentLoaded', begin);
   if (document.readyState !== 'loading') begin();

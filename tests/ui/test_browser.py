@@ -337,8 +337,9 @@ NAMELESS = """() => {
   const nameless = [];
   for (const control of document.querySelectorAll('button, input, textarea, select, a[href]')) {
     if (!control.checkVisibility() || control.type === 'file') continue;
-    const labels = [...(control.labels || [])].map((label) => label.innerText).join('');
-    const name = control.getAttribute('aria-label') || labels || control.innerText || control.title;
+    const labels = [...(control.labels || [])].map((label) => label.textContent).join('');
+    const said = (labels || control.textContent).trim();  // innerText of what is folded away is empty
+    const name = control.getAttribute('aria-label') || said || control.title;
     if (!name || !name.trim()) nameless.push(control.outerHTML.slice(0, 200));
   }
   for (const image of document.querySelectorAll('img')) {
