@@ -24,7 +24,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inability:
-    """Something that an engine cannot do: a field of `Sampling`, "image", "video" or "combined"."""
+    """Something that an engine cannot do, and why: a field of `Sampling`, "image", "video",
+    "combined", or "boxes" where it leaves out their signs."""
 
     what: str
     reason: str

@@ -1,4 +1,7 @@
-"""What an engine cannot do is greyed out, with the reason in the place of the explanation."""
+"""What an engine cannot do is greyed out, with the reason in the place of the explanation.
+
+A reason that has no such place stands under the model's name.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,6 +47,12 @@ def grey(unable: Iterable[Inability]) -> list[Any]:
     reasons = {one.what: one.reason for one in unable}
     files = gr.update(interactive=FILES not in reasons)
     return [files, *(change(control, reasons.get(control.what, "")) for control in CONTROLS)]
+
+
+def unseen_reasons(unable: Iterable[Inability]) -> tuple[str, ...]:
+    """The reasons that no greyed-out control shows, each once."""
+    shown = {control.what for control in CONTROLS}
+    return tuple(dict.fromkeys(one.reason for one in unable if one.what not in shown))
 
 
 def change(control: Control, reason: str) -> Any:

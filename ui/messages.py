@@ -12,6 +12,7 @@ from typing import Any
 from backend.conversation import Answer, Attachment, Conversation, Statistics, Turn
 from ui import words
 from ui.cards import Card, Overlay
+from ui.lines import draw_line
 from ui.tray import draw_files, draw_picture
 
 Message = dict[str, Any]
@@ -70,7 +71,7 @@ def draw_boxes(overlay: Overlay) -> str:
 
 def draw_statistics(statistics: Statistics | None) -> str:
     """The quiet line under an answer."""
-    line = escape(words.statistics_line(statistics)) if statistics else ""
+    line = draw_line(words.statistics_line(statistics)) if statistics else ""
     return f'<p class="statistics">{line}</p>'
 
 

@@ -6,7 +6,9 @@ from html import escape
 from backend.engine import Progress, State, Status
 from backend.prompt.budget import Budget
 from ui import words
+from ui.abilities import unseen_reasons
 from ui.examples import Example
+from ui.lines import draw_line
 from ui.tray import url_of
 
 
@@ -16,11 +18,14 @@ def draw_brand() -> str:
 
 
 def draw_model(status: Status) -> str:
-    """Which model answers, where, and whether it can; and why in that precision."""
-    why = f"<span>{escape(status.why)}</span>" if status.why and status.state is State.READY else ""
+    """Which model answers, where, and whether it can; why in that precision, and what it cannot."""
+    line = f"<span>{draw_line(words.model_line(status))}</span>"
+    if status.state is State.READY:
+        more = (status.why, *unseen_reasons(status.unable))
+        line += "".join(f"<span>{escape(one)}</span>" for one in more if one)
     return (
         f'<div class="model {status.state}"><i aria-hidden="true"></i>'
-        f"<div><b>{escape(status.model)}</b><span>{escape(words.model_line(status))}</span>{why}</div></div>"
+        f"<div><b>{escape(status.model)}</b>{line}</div></div>"
     )
 
 
@@ -46,9 +51,9 @@ def draw_notice(cause: str, advice: str = "", so_far: str = "") -> str:
 def draw_budget(budget: Budget | None) -> str:
     """What the next question would send, in red when it is too much; a hint while nothing is."""
     if budget is None:
-        return f'<p class="budget">{words.HINT}</p>'
+        return f'<p class="budget hint">{draw_line(words.HINT)}</p>'
     excess = "" if budget.fits else " excess"
-    return f'<p class="budget{excess}">{escape(words.budget_line(budget))}</p>'
+    return f'<p class="budget{excess}">{draw_line(words.budget_line(budget))}</p>'
 
 
 def draw_welcome(examples: Sequence[Example], abilities: str) -> str:

@@ -79,10 +79,16 @@ def choose_dialect(software: Software, layout: Layout) -> Dialect:
                 caps_tiles=layout is Layout.ORIGINAL,
             )
         case Software.LLAMA:
-            return Dialect(software, _for_llama, most_stops=16, unable=(NOT_COMBINED,))
+            return Dialect(
+                software, _for_llama, most_stops=16, unable=(NOT_COMBINED, NO_BOXES_OF_LLAMA)
+            )
         case Software.TRANSFORMERS:
             return Dialect(
-                software, _for_transformers, breaks=True, most_stops=0, unable=(NOT_COMBINED,)
+                software,
+                _for_transformers,
+                breaks=True,
+                most_stops=0,
+                unable=(NOT_COMBINED, NO_BOXES_OF_TRANSFORMERS),
             )
         case Software.OTHER:
             unable = (NOT_COMBINED, *(Inability(name, NOT_OPENAI) for name in BEYOND_OPENAI))
@@ -92,6 +98,15 @@ def choose_dialect(software: Software, layout: Layout) -> Dialect:
 BEYOND_OPENAI = ("top_k", "repetition_penalty")
 NOT_OPENAI = "The engine does not say that it takes this."
 NOT_COMBINED = Inability("combined", "The engine numbers pictures one by one.")
+NO_BOXES_OF_LLAMA = Inability(
+    "boxes",
+    "Without --special llama.cpp leaves out the signs of boxes; those amid other words are not "
+    "drawn.",
+)
+NO_BOXES_OF_TRANSFORMERS = Inability(
+    "boxes",
+    "transformers serve leaves out the signs of boxes; those amid other words are not drawn.",
+)
 NO_SEED = Inability("seed", "SGLang answers differently to the same seed.")
 
 

@@ -5,16 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+import pytest
 
+from backend.checkpoint.facts import Layout
 from backend.conversation import End
-from backend.engine import Inability
+from backend.engine import Inability, State, Status
 from backend.errors import BrokenOff, EngineFailed
 from backend.prompt.budget import Budget
+from backend.remote.dialects import Software, choose_dialect
 from tests.ui.conftest import PANEL, Desk, texts
 from ui import words
 from ui.abilities import CONTROLS, grey
 from ui.box import BoxHandlers
 from ui.page import lay_out_settings
+from ui.panels import draw_model
 
 
 def test_controls_stand_in_the_order_of_the_page() -> None:
@@ -40,6 +44,23 @@ def test_what_an_engine_cannot_do_is_greyed_out_with_the_reason_and_does_nothing
 
 def test_an_engine_that_takes_no_pictures_gets_none() -> None:
     assert not grey((Inability("image", "It is blind."),))[0]["interactive"]
+
+
+@pytest.mark.parametrize("software", [Software.LLAMA, Software.TRANSFORMERS])
+def test_that_boxes_lose_their_signs_stands_under_the_model(software: Software) -> None:
+    unable = choose_dialect(software, Layout.HF).unable
+    status = Status(State.READY, "8B", device="llm:8000", unable=unable)
+    assert f"{software}" in draw_model(status)
+    assert "signs of boxes; those amid other words are not drawn.</span>" in draw_model(status)
+    assert "signs of boxes" not in draw_model(replace(status, unable=()))
+    assert "signs of boxes" not in draw_model(replace(status, state=State.LOADING))
+
+
+def test_a_reason_is_told_once_and_only_where_no_control_shows_it() -> None:
+    blind = tuple(Inability(kind, "It is <blind>.") for kind in ("image", "video"))
+    drawn = draw_model(Status(State.READY, "8B", unable=(*blind, Inability("seed", "No seed."))))
+    assert drawn.count("It is &lt;blind&gt;.") == 1
+    assert "No seed." not in drawn
 
 
 def test_a_look_greys_out_once_and_gives_back_what_another_engine_can(desk: Desk) -> None:

@@ -24,6 +24,7 @@ from ui.box import BoxHandlers
 from ui.boxes_overlay import draw_overlay, find_picture
 from ui.cards import Card, Draft
 from ui.examples import read_abilities, read_examples
+from ui.lines import draw_line
 from ui.messages import show, without_remote_pictures
 from ui.panels import draw_budget, draw_model, draw_notice
 from ui.sessions import Sessions, joined
@@ -91,8 +92,15 @@ def test_progress_says_what_is_waited_for(stage, ahead, status, said):
     assert words.progress_line(stage, ahead, status, 26).startswith(said)
 
 
+def test_a_line_breaks_between_its_facts_and_no_dot_begins_one():
+    first, second = '<span class="fact">a b&nbsp;·</span>', '<span class="fact">1 &lt; 2</span>'
+    assert draw_line("a b · 1 < 2") == f"{first} {second}"
+    assert draw_line("alone") == '<span class="fact">alone</span>'
+
+
 def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
-    assert "ready · cpu · float32 · sdpa" in draw_model(READY)
+    assert words.model_line(READY) == "ready · cpu · float32 · sdpa"
+    assert draw_line(words.model_line(READY)) in draw_model(READY)
     assert "63 %" in draw_model(LOADING)
     fetching = replace(LOADING, doing="downloading 2.6 of 4.2 GB")
     assert "Loading fake, 63 %: downloading 2.6 of 4.2 GB — you can" in draw_model(fetching)
@@ -284,13 +292,13 @@ def weigh(desk: Desk, typed: str) -> str:
 
 
 def test_the_budget_weighs_the_chat_with_what_stands_in_the_box(desk: Desk, files):
-    assert words.HINT in weigh(desk, "")
+    assert draw_line(words.HINT) in weigh(desk, "")
     desk.drop(files / "wide.png")
     one = weigh(desk, "What is here?")
-    assert "1 image · 1 tile" in one
+    assert "1 image" in one and "1 tile&nbsp;" in one
     desk.converse("What is here?")
     desk.drop(files / "tall.png")
-    assert "2 images · 2 tiles" in weigh(desk, "And here?")
+    assert "2 images&nbsp;·" in weigh(desk, "And here?")
 
 
 def test_files_in_the_box_are_got_ready_as_they_would_be_sent(desk: Desk, files):

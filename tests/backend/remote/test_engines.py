@@ -113,7 +113,17 @@ def test_what_an_engine_cannot_is_told(serve: Serve, connect: Connect) -> None:
     assert unable("sglang") == {"combined", "seed"}
     assert unable("somebody") == {"combined", "top_k", "repetition_penalty"}
     blind = {"input_modalities": ["text"]}
-    assert unable("llamacpp", architecture=blind) == {"combined", "image", "video"}
+    assert unable("llamacpp", architecture=blind) == {"combined", "image", "video", "boxes"}
+
+
+def test_who_leaves_out_the_signs_of_boxes_is_told(serve: Serve, connect: Connect) -> None:
+    def reasons(owner: str, **more: object) -> dict[str, str]:
+        server = serve(models=refusal(200, models(owner, **more)))
+        return {one.what: one.reason for one in connect(server.url).status().unable}
+
+    assert "--special" in reasons("llamacpp")["boxes"]
+    assert "transformers" in reasons("local", status="available")["boxes"]
+    assert "boxes" not in reasons("vllm")
 
 
 def test_vllm_is_sent_a_picture_once_and_again_when_it_forgot(
