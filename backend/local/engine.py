@@ -104,8 +104,7 @@ class LocalEngine:
         for ticket in self._line.shut():
             ticket.stream.close()
         for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+            thread.join()
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
