@@ -69,7 +69,9 @@ class EngineLoading(EngineFailed):
 
 
 class EngineBusy(EngineFailed):
-    """The queue is full; trying again later will do."""
+    """The queue is full; trying again later will do, after `wait_s` where that is known."""
+
+    wait_s: float | None = None
 
 
 class BrokenOff(EngineFailed):

@@ -8,6 +8,7 @@ exceptions. Knows no request and no engine.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -71,7 +72,7 @@ def refusal_of(error: EngineError) -> Refused:
         case BadInput():
             return Refused(400, words)
         case EngineBusy():
-            return too_many(words)
+            return too_many(words, error.wait_s)
         case EngineLoading():
             return loading(words)
         case OutOfMemory():
@@ -87,9 +88,9 @@ def loading(words: str) -> Refused:
     return Refused(503, words, None, "model_loading", "server_error", again)
 
 
-def too_many(words: str) -> Refused:
-    """Not now: others have taken the room."""
-    again = {"retry-after": AGAIN_S}
+def too_many(words: str, wait_s: float | None = None) -> Refused:
+    """Not now: others have taken the room, for `wait_s` where that is known."""
+    again = {"retry-after": AGAIN_S if wait_s is None else str(max(1, ceil(wait_s)))}
     return Refused(429, words, None, "rate_limit_exceeded", "rate_limit_error", again)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -153,14 +154,11 @@ async def tell_figures(desk: Desk, request: Request) -> Response:
 
 async def _begin(desk: Desk, body: bytes, session: str, lease: Lease) -> tuple[Asked, Completion]:
     """Read the request and give it to the engine: here what is quick, in a thread the rest."""
-    loop = asyncio.get_running_loop()
-    if len(body) <= QUICK_BODY:
-        asked = read_request(body)
-    else:
-        asked = await loop.run_in_executor(desk.pool, read_request, body)
-    if len(body) <= QUICK_BODY and not asked.shows_files:
-        return asked, _give(desk, asked, session, lease)
-    return asked, await loop.run_in_executor(desk.pool, _give, desk, asked, session, lease)
+    beside = partial(asyncio.get_running_loop().run_in_executor, desk.pool)
+    quick = len(body) <= QUICK_BODY
+    asked = read_request(body) if quick else await beside(read_request, body)
+    give = partial(_give, desk, asked, session, lease)
+    return asked, give() if quick and not asked.shows_files else await beside(give)
 
 
 def _give(desk: Desk, asked: Asked, session: str, lease: Lease) -> Completion:

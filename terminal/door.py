@@ -45,7 +45,7 @@ def read_keys(path: str) -> tuple[str, ...]:
     Raises `BadSetting`, which tells no key, when there is none or one that cannot be sent.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise BadSetting(

@@ -121,6 +121,13 @@ def test_a_file_without_usable_keys_is_refused_and_not_quoted(
     assert "sk-" not in str(caught.value)
 
 
+def test_a_file_of_keys_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "keys").write_text(FIRST)
+    command = read_command(["--door-key-file=~/keys"])
+    assert isinstance(command, Serve) and command.settings.door_keys == (FIRST,)
+
+
 def test_a_missing_file_of_keys_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="No such file"):
         read_command(["--door-key-file", str(tmp_path / "none")])

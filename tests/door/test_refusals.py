@@ -24,6 +24,7 @@ from backend.errors import (
     OutOfMemory,
     TooLong,
 )
+from backend.remote.faults import Busy
 from backend.settings import Settings
 from tests.door.conftest import (
     HELLO,
@@ -236,6 +237,17 @@ def test_a_full_queue_is_told_at_once_and_leaves_no_request_behind(served: Serve
             served.client.chat.completions.create(model="fake", messages=HELLO, n=3)
         assert caught.value.response.headers["retry-after"] == "5"
         assert all(stream.closed for stream in served.engine.streams)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "told"), [(90.0, "90"), (0.1, "1"), (2.5, "3"), (0.0, "1"), (None, "5")]
+)
+def test_how_long_an_engine_elsewhere_wants_to_be_left_alone_is_told(
+    wait_s: float | None, told: str, served: Served
+) -> None:
+    served.engine.enqueue([Busy("llm:8000 has too much to do.", "Ask again later.", wait_s)])
+    answer = served.ask()
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, told)
 
 
 def test_an_error_after_the_first_words_comes_within_the_stream(served: Served) -> None:
