@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -476,6 +477,7 @@ def test_closing_ends_every_request_and_every_thread(model: ScriptedModel) -> No
     engine.close()
     assert [read(stream) for stream in (held, waiting)] == ["", ""]
     assert set(threading.enumerate()) <= before
+    assert engine.status().state is State.READY, "nothing failed"
     with pytest.raises(EngineFailed, match="closed"):
         engine.stream(ask("late"))
     engine.close()
@@ -519,3 +521,18 @@ def test_an_engine_left_open_does_not_keep_the_program_alive() -> None:
         "engine.stream(ask('after that'))\n"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_what_devices_keep_is_given_back_at_the_end_where_there_was_a_network(
+    loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    devices = SimpleNamespace(give_back=lambda: given.append("all"))
+    monkeypatch.setitem(sys.modules, "backend.local.devices", devices)
+    if loaded:
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    else:
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+    scripted_engine(ScriptedModel()).close()
+    assert given == ["all"] * loaded
