@@ -329,7 +329,9 @@ def test_stop_in_the_queue_means_it_is_never_begun(
     assert model.answered == ["held", "next"]
 
 
-def test_stop_while_preparing_ends_the_preparation(model: ScriptedModel) -> None:
+def test_stop_while_preparing_ends_the_preparation_and_is_no_error(
+    model: ScriptedModel, caplog: pytest.LogCaptureFixture
+) -> None:
     media = InstantMedia(tile=112)
     engine = scripted_engine(model, composer=instant_composer(media=media))
     media.gate.clear()
@@ -349,6 +351,7 @@ def test_stop_while_preparing_ends_the_preparation(model: ScriptedModel) -> None
     assert [read(stream) for stream in stuck] == ["", ""]
     assert model.answered == ["next"]
     engine.close()
+    assert not caplog.records
 
 
 def test_stop_twice_after_the_end_and_of_another_changes_nothing(
