@@ -338,7 +338,7 @@ NAMELESS = """() => {
   for (const control of document.querySelectorAll('button, input, textarea, select, a[href]')) {
     if (!control.checkVisibility() || control.type === 'file') continue;
     const labels = [...(control.labels || [])].map((label) => label.textContent).join('');
-    const said = (labels || control.textContent).trim();  // innerText of what is folded away is empty
+    const said = (labels || control.textContent).trim();  // innerText is "" in a folded bar
     const name = control.getAttribute('aria-label') || said || control.title;
     if (!name || !name.trim()) nameless.push(control.outerHTML.slice(0, 200));
   }

@@ -17,8 +17,8 @@ GAP = "() => document.documentElement.scrollHeight - innerHeight - scrollY"
 AT_END = "() => document.documentElement.scrollHeight - innerHeight - scrollY < 2"
 
 ON_TOP = """(title) => {
-  const {x, y, width, height} = title.getBoundingClientRect();
-  return title.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+  const {x, y, height} = title.getBoundingClientRect();
+  return title.contains(document.elementFromPoint(x + 40, y + height / 2));
 }"""
 
 
@@ -98,6 +98,22 @@ def test_pictures_stand_beside_each_other_and_a_long_name_is_cut(
     assert len({place["width"] for place in places if place}) == 1
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_words_of_a_refusal_lie_beneath_its_button(
+    open_tab: Open, files: Path, width: int
+) -> None:
+    tab = open_tab(viewport={"width": width, "height": 860})
+    drop(tab, files, "words.png")
+    words, button = tab.locator(".refused .what"), tab.locator(".refused .remove")
+    right = words.evaluate(
+        "(words) => Math.max(...[...words.children].flatMap((line) => {"
+        " const range = document.createRange(); range.selectNodeContents(line);"
+        " return [...range.getClientRects()].map((place) => place.right); }))"
+    )
+    place = button.bounding_box()
+    assert place is not None and right <= place["x"] + 8  # the cross stands in its middle
+
+
 def test_what_is_folded_away_takes_no_focus(open_tab: Open) -> None:
     tab = open_tab()
     tab.get_by_role("button", name="Settings").focus()
@@ -114,8 +130,11 @@ def test_what_is_folded_away_takes_no_focus(open_tab: Open) -> None:
 def test_the_settings_slide_beneath_their_title(open_tab: Open) -> None:
     tab = open_tab(viewport={"width": 390, "height": 600})
     tab.get_by_role("button", name="Settings").click()
-    tab.locator("#settings .sidebar-content").evaluate("(bar) => bar.scrollTo(0, 300)")
+    bar = tab.locator("#settings .sidebar-content")
     title = tab.get_by_role("heading", name="Settings")
-    place = title.bounding_box()
-    assert place is not None and 0 <= place["y"] < 60
     tab.wait_for_function(ON_TOP, arg=title.element_handle())  # once it has slid in
+    for y in range(0, 400, 10):
+        bar.evaluate("(bar, y) => bar.scrollTo(0, y)", y)
+        place = title.bounding_box()
+        assert place is not None and 0 <= place["y"] < 60
+        assert title.evaluate(ON_TOP), f"something lies on it {y} px down"
