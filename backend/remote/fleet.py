@@ -98,7 +98,7 @@ class Fleet:
         await asyncio.gather(*(node.look(wanted) for node in self.nodes.values()))
 
     async def answer(self, key: str, order: Order, writing: Writing) -> None:
-        """Have the conversation's engine answer, or the next one if that fails before a word.
+        """Have the conversation's engine answer, or the next if that fails or has no time for it.
 
         Raises the last engine's error, as `BrokenOff` when some of the answer stands already.
         """
@@ -111,12 +111,15 @@ class Fleet:
                 return
             except Busy as error:
                 waits += 1
-                await self._wait(error, waits, writing)
+                if not await self._wait(error, waits, writing):
+                    tried.append(node)
+                    if not self._others(tried):
+                        raise
             except (*MOVES, Silent) as error:
                 if isinstance(error, Unreachable | Lost):
                     node.fail(error)
                 tried.append(node)
-                others = [one for one in self.healthy if one not in tried]
+                others = self._others(tried)
                 if writing.began:
                     writing.give_up()
                     raise BrokenOff(error.cause, ELSEWHERE if others else ALONE) from None
@@ -126,7 +129,7 @@ class Fleet:
 
     def choose(self, key: str, tried: Collection[Node] = ()) -> Node:
         """The healthy engine of a conversation. Raises `EngineFailed` when there is none."""
-        left = [node for node in self.healthy if node not in tried]
+        left = self._others(tried)
         if not left:
             raise self.fault()
         return max(left, key=lambda node: _weight(key, node.address))
@@ -140,13 +143,18 @@ class Fleet:
             return copy(found[0])
         return EngineFailed(f"None of {len(self.nodes)} engines answers.", str(found[0]))
 
-    async def _wait(self, error: Busy, waits: int, writing: Writing) -> None:
-        """Wait as long as a busy engine asks for. Raises its error when that is too long."""
+    def _others(self, tried: Collection[Node]) -> list[Node]:
+        """Engines that can be asked and were not."""
+        return [node for node in self.healthy if node not in tried]
+
+    async def _wait(self, error: Busy, waits: int, writing: Writing) -> bool:
+        """Wait as long as a busy engine asks for, unless it does not say or that is too long."""
         longest = self._patience.longest_wait_s
-        if error.wait_s is None or error.wait_s > longest or waits > MOST_WAITS or writing.began:
-            raise error
+        if error.wait_s is None or error.wait_s > longest or waits > MOST_WAITS:
+            return False
         writing.wait()
         await asyncio.sleep(error.wait_s)
+        return True
 
     def _renew(self, listed: Sequence[Address]) -> None:
         """Engines named or listed, those known kept as they are."""

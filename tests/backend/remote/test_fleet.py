@@ -11,7 +11,7 @@ import pytest
 
 from backend.conversation import Answer, Conversation, Request, Turn
 from backend.engine import State
-from backend.errors import BadSetting, BrokenOff, EngineFailed
+from backend.errors import BadSetting, BrokenOff, EngineBusy, EngineFailed
 from backend.remote.fleet import Listing, key_of
 from tests.backend.remote.conftest import QUICK, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
@@ -111,6 +111,28 @@ def test_before_a_word_another_engine_is_asked_and_nobody_notices(
         mine.scripts.append(reply)
         assert ask(engine) == "An answer."
         assert all(server.asked for server in servers)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry_After": "90"}])
+def test_an_engine_with_too_much_to_do_is_passed_over_for_one_that_has_time(
+    headers: dict[str, str], serve: Serve, connect: Connect
+) -> None:
+    servers = [serve(), serve()]
+    engine = connect(*(server.url for server in servers))
+    wait_until(lambda: engine.status().device.startswith("2 of 2"))
+    ask(engine)
+    mine, other = sorted(servers, key=lambda server: -len(server.asked))
+    mine.scripts.append(refusal(429, "", **headers))
+    assert ask(engine) == "An answer."
+    assert (len(mine.asked), len(other.asked)) == (2, 1)
+    mine.scripts.append(refusal(429, "", Retry_After="0"))  # so short that it is waited for
+    assert ask(engine) == "An answer."
+    assert (len(mine.asked), len(other.asked)) == (4, 1)
+    mine.scripts.append(refusal(429, "", **headers))
+    other.scripts.append(refusal(429, ""))
+    _, error = read_all(engine.stream(question()))
+    assert isinstance(error, EngineBusy)
+    assert engine.status().device.startswith("2 of 2")  # busy is not dead
 
 
 def test_after_a_word_the_text_stays_and_the_next_question_goes_elsewhere(
