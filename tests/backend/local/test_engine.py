@@ -23,6 +23,7 @@ from backend.errors import (
     TooLong,
 )
 from backend.local.engine import PREPARING_THREADS, LocalEngine
+from backend.local.waiting import Manner
 from backend.local.worker import Batching
 from backend.settings import Settings
 from backend.stream import AnswerStream
@@ -278,6 +279,38 @@ def test_the_device_recovers_once_from_a_step_that_broke_for_all(model: Scripted
     batch.outcome = End.EOS
     assert read(engine.stream(ask("d"))) == ""
     assert model.recovered == 1 and model.was_short
+    engine.close()
+
+
+def test_where_all_are_answered_together_one_who_is_alone_is_too(model: ScriptedModel) -> None:
+    batch = HeldBatch()
+    batch.gate.set()
+    model.batching = Batching(batch, always=True)
+    engine = scripted_engine(model)
+    assert read(engine.stream(ask("a"))) == ""
+    assert batch.steps and not model.answered
+    engine.close()
+
+
+def test_one_for_whom_the_batch_has_no_room_yet_is_not_served_until_it_has(
+    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = HeldBatch()
+    manners = iter((Manner.LATER, Manner.ALONE))
+    judged: list[Manner] = []
+
+    def judge(*_: object) -> Manner:
+        judged.append(next(manners))
+        return judged[-1]
+
+    monkeypatch.setattr(batch, "judge", judge)
+    model.batching = Batching(batch)
+    engine = scripted_engine(model)
+    stream = engine.stream(ask("a"))
+    wait_until(lambda: judged)
+    engine._line.wake()
+    assert read(stream) == "a"
+    assert judged == [Manner.LATER, Manner.ALONE]
     engine.close()
 
 
