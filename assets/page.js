@@ -19,16 +19,17 @@
     if (files.length && offer(files)) event.preventDefault();
   }, true);
   const carriesFiles = (event) => [...(event.dataTransfer?.types || [])].includes('Files');
+  const light = (on) => find('#box')?.classList.toggle('dropping', on);  // where they will come
   addEventListener('dragover', (event) => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    document.body.classList.add('dropping');
+    light(true);
   }, true);
   addEventListener('dragleave', (event) => {
-    if (!event.relatedTarget) document.body.classList.remove('dropping');
+    if (!event.relatedTarget) light(false);
   }, true);
   addEventListener('drop', (event) => {
-    document.body.classList.remove('dropping');
+    light(false);
     if (!carriesFiles(event)) return;
     event.preventDefault();
     event.stopPropagation();

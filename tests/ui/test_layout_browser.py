@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from backend.engine import State
@@ -96,6 +97,34 @@ def test_pictures_stand_beside_each_other_and_a_long_name_is_cut(
     places = [card.bounding_box() for card in cards.all()]
     assert len({place["y"] for place in places if place}) == 1
     assert len({place["width"] for place in places if place}) == 1
+
+
+def test_files_held_over_the_page_light_the_box_until_they_leave(open_tab: Open) -> None:
+    tab = open_tab()
+    fire = """(name) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(['x'], 'a.png', {type: 'image/png'}));
+      const options = {dataTransfer, bubbles: true, cancelable: true};
+      document.body.dispatchEvent(new DragEvent(name, options));
+    }"""
+    tab.evaluate(fire, "dragover")
+    expect(tab.locator("#asking")).to_have_css("border-top-style", "dashed")
+    tab.evaluate(fire, "dragleave")
+    expect(tab.locator("#asking")).to_have_css("border-top-style", "solid")
+
+
+def test_the_badge_of_a_narrow_picture_can_be_read(
+    open_tab: Open, served: Served, tmp_path: Path
+) -> None:
+    Image.new("RGB", (40, 400), "red").save(tmp_path / "narrow.png")
+    tab = open_tab()
+    tab.locator("#box input[type=file]").set_input_files(tmp_path / "narrow.png")
+    expect(tab.locator(".tray .file")).to_have_count(1)
+    ask(tab, "What is here?")
+    wait_for_answer(tab, "An answer.")
+    picture = tab.locator("#history .picture").bounding_box()
+    badge = tab.locator("#history .badge").bounding_box()
+    assert picture is not None and badge is not None and badge["x"] >= picture["x"]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
