@@ -69,7 +69,7 @@ class Reply:
 
     status: int
     said: str = ""
-    retry_after: str = ""
+    wait_s: float | None = None  # that it asks for
 
 
 def explain_reply(reply: Reply, where: str, model: str, has_key: bool) -> EngineError:
@@ -86,9 +86,9 @@ def explain_reply(reply: Reply, where: str, model: str, has_key: bool) -> Engine
             "Use fewer pictures, or fewer tiles of each.",
         )
     if status == 429:
-        return _busy(f"{where} has too much to do{said}.", reply.retry_after)
-    if status == 503 and reply.retry_after:
-        return _busy(f"{where} cannot answer now{said}.", reply.retry_after)
+        return _busy(f"{where} has too much to do{said}.", reply.wait_s)
+    if status == 503 and reply.wait_s is not None:
+        return _busy(f"{where} cannot answer now{said}.", reply.wait_s)
     if status == 503:
         return Broken(f"{where} is not ready{said}.", f"Ask again in a moment, or {LOG}.")
     if status >= 500:
@@ -179,8 +179,7 @@ def _not_found(reply: Reply, where: str, model: str, said: str) -> EngineFailed:
     )
 
 
-def _busy(cause: str, retry_after: str) -> Busy:
-    wait_s = float(retry_after) if re.fullmatch(r"\d{1,6}(\.\d+)?", retry_after.strip()) else None
+def _busy(cause: str, wait_s: float | None) -> Busy:
     if wait_s is None:
         return Busy(cause, "Ask again in a moment.")
     return Busy(cause, f"Ask again in {max(1, round(wait_s))} s.", wait_s)

@@ -6,9 +6,12 @@ closes the connection, and by that every engine that was tried stops its work.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 
 import httpx
@@ -196,7 +199,7 @@ class Node:
         reply = faults.Reply(
             response.status_code,
             fit_to_show(read_complaint(content), [self._key]),
-            response.headers.get("retry-after", ""),
+            read_wait(response.headers.get("retry-after", "")),
         )
         model = self.served.name if self.served else "a model"
         return faults.explain_reply(reply, self.address.label, model, bool(self._key))
@@ -207,6 +210,17 @@ class Node:
             self._kept[picture.key] = None
         for key in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT)]:
             del self._kept[key]
+
+
+def read_wait(retry_after: str) -> float | None:
+    """The seconds of a Retry-After, be they told or those to a date (RFC 9110, 10.2.3)."""
+    if re.fullmatch(r"\d{1,6}(\.\d+)?", retry_after.strip()):
+        return float(retry_after)
+    try:
+        left = parsedate_to_datetime(retry_after) - datetime.now(UTC)
+    except (TypeError, ValueError):  # nothing, no date, or one without a zone
+        return None
+    return max(0.0, left.total_seconds())
 
 
 async def _read(response: httpx.Response, most: int) -> bytes:

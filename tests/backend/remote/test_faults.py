@@ -4,6 +4,8 @@ import re
 import ssl
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from backend.engine import State
 from backend.errors import BadInput, BrokenOff, EngineBusy, EngineError, EngineFailed, TooLong
 from backend.remote import faults
+from backend.remote.node import read_wait
 from tests.backend.remote.conftest import HASTY, QUICK, Connect, Serve, ask, question, read_all
 from tests.backend.remote.scripted_server import (
     DONE,
@@ -157,6 +160,23 @@ def test_a_short_retry_after_is_waited_for(server: ScriptedServer, engine) -> No
     server.scripts.extend([refusal(429, "", Retry_After="0"), refusal(503, "", Retry_After="0.1")])
     assert ask(engine) == "An answer."
     assert len(server.asked) == 3
+
+
+def test_a_retry_after_may_be_a_date() -> None:
+    assert read_wait("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    later = datetime.now(UTC) + timedelta(hours=1)
+    told = read_wait(format_datetime(later, usegmt=True))
+    assert told is not None and 3000 < told <= 3600
+    assert (read_wait(" 7 "), read_wait("0.5")) == (7, 0.5)
+    for odd in (
+        "",
+        "soon",
+        "-3",
+        "1e9",
+        "Wed, 99 Oct 2015 07:28:00 GMT",
+        "21 Oct 2015 07:28 -0000",
+    ):
+        assert read_wait(odd) is None
 
 
 def test_a_retry_after_is_not_waited_for_for_ever(server: ScriptedServer, engine) -> None:
