@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.ui.conftest import Served
-from ui.guard import MOST_JSON, Guard, TooLarge
+from ui.guard import HEADERS, MOST_JSON, Guard, TooLarge
 from ui.page import QUEUE_LOOK_S
 
 CLOSED = (
@@ -72,6 +72,27 @@ def test_a_growing_body_is_read_no_further_than_its_limit():
     with pytest.raises(TooLarge):
         asyncio.run(Guard(app)(scope, receive, None))
     assert pieces == MOST_JSON // 100_000 + 1
+
+
+def test_a_body_of_the_very_limit_passes_and_nothing_but_the_head_of_its_answer_changes():
+    sent: list[Any] = []
+    body = {"type": "http.response.body", "body": b"ok"}
+
+    async def receive():
+        return {"type": "http.request", "body": b" " * MOST_JSON, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+        await send(dict(body))
+
+    length = (b"content-length", b"%d" % MOST_JSON)
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "headers": [length]}
+    asyncio.run(Guard(app)(scope, receive, send))
+    assert sent == [{"type": "http.response.start", "status": 200, "headers": [*HEADERS]}, body]
 
 
 def test_what_is_no_http_passes_untouched():
