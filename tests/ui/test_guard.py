@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.ui.conftest import Served
-from ui.guard import HEADERS, MOST_JSON, Guard, TooLarge
+from ui.guard import HEADERS, MOST_JSON, Guard, TooLarge, declared_length
 from ui.page import QUEUE_LOOK_S
 
 CLOSED = (
@@ -93,6 +93,31 @@ def test_a_body_of_the_very_limit_passes_and_nothing_but_the_head_of_its_answer_
     scope = {"type": "http", "path": "/gradio_api/queue/join", "headers": [length]}
     asyncio.run(Guard(app)(scope, receive, send))
     assert sent == [{"type": "http.response.start", "status": 200, "headers": [*HEADERS]}, body]
+
+
+def test_a_body_that_says_it_is_too_large_is_not_even_begun():
+    sent: list[Any] = []
+
+    async def send(message):
+        sent.append(message)
+
+    length = (b"content-length", b"%d" % (MOST_JSON + 1))
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "headers": [length]}
+    asyncio.run(Guard(None)(scope, None, send))
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        ([], 0),
+        ([(b"content-length", b"7")], 7),
+        ([(b"content-length", b"seven")], 0),
+        ([(b"x-number", b"9"), (b"content-length", b"7")], 7),
+    ],
+)
+def test_a_length_is_read_from_its_own_header_where_it_is_a_number(headers, length):
+    assert declared_length({"headers": headers}) == length
 
 
 def test_what_is_no_http_passes_untouched():
