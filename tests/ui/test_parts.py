@@ -96,14 +96,16 @@ def test_a_line_breaks_between_its_facts_and_no_dot_begins_one():
     first, second = '<span class="fact">a b&nbsp;·</span>', '<span class="fact">1 &lt; 2</span>'
     assert draw_line("a b · 1 < 2") == f"{first} {second}"
     assert draw_line("alone") == '<span class="fact">alone</span>'
+    assert draw_line("63 % of 4.2 GB") == '<span class="fact">63&nbsp;% of 4.2&nbsp;GB</span>'
 
 
 def test_the_model_line_tells_device_precision_and_the_reason_of_a_failure():
     assert words.model_line(READY) == "ready · cpu · float32 · sdpa"
     assert draw_line(words.model_line(READY)) in draw_model(READY)
-    assert "63 %" in draw_model(LOADING)
+    assert "63&nbsp;%" in draw_model(LOADING)
     fetching = replace(LOADING, doing="downloading 2.6 of 4.2 GB")
-    assert "Loading fake, 63 %: downloading 2.6 of 4.2 GB — you can" in draw_model(fetching)
+    assert draw_line(words.model_line(fetching)) in draw_model(fetching)
+    assert "63 %: downloading 2.6 of 4.2 GB — you can" in words.model_line(fetching)
     assert "no &lt;disk&gt;" in draw_model(replace(READY, state=State.FAILED, reason="no <disk>"))
 
 
@@ -356,6 +358,23 @@ def test_the_oldest_idle_session_is_forgotten_first(desk: Desk):
     assert len(sessions) == 2
     assert sessions.of("first") is first and sessions.of("second") is not second
     first.stop()
+
+
+def test_a_new_chat_keeps_what_the_tab_shows_of_the_model_and_nothing_else():
+    sessions = Sessions()
+    old = sessions.of("one")
+    old.said, old.known, old.precision = "ready", "facts", "int8"
+    old.conversation, old.typed = Conversation((Turn("?"),)), "half a"
+    sessions.begin_anew("one")
+    new = sessions.of("one")
+    assert (new.said, new.known, new.precision) == ("ready", "facts", "int8")
+    assert (new.conversation, new.typed) == (Conversation(), "")
+
+
+def test_to_begin_anew_where_the_session_was_forgotten_meanwhile_is_nothing():
+    sessions = Sessions()
+    sessions.begin_anew("forgotten")
+    assert len(sessions) == 0
 
 
 def test_an_answer_that_nobody_came_for_keeps_no_session(desk: Desk):
