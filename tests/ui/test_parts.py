@@ -333,7 +333,7 @@ def test_the_model_s_line_is_sent_when_it_changed(desk: Desk):
     assert "ready" in first[0] and first[2] == "welcome"
     assert box.look(desk.browser())[:3] == [gr.skip()] * 3
     desk.engine.become(State.LOADING, 0.5)
-    assert "50 %" in box.look(desk.browser())[0]
+    assert "50&nbsp;%" in box.look(desk.browser())[0]
 
 
 # Sessions and examples

@@ -105,7 +105,7 @@ def test_choosing_tells_how_the_model_is_and_folds_the_list(shop: Shop) -> None:
     shop.desk.engine.become(State.LOADING, 0.1)
     drawn, model, notice, timer = shop.press("take", "<2B>")
     assert shop.choices == [Settings(model="2B")]
-    assert "38B" not in str(drawn) and "Loading fake, 10 %" in str(model)
+    assert "38B" not in str(drawn) and "Loading fake, 10&nbsp;%" in str(model)
     assert notice == gr.skip() and isinstance(timer, gr.Timer)
 
 
