@@ -99,6 +99,15 @@ def test_pictures_stand_beside_each_other_and_a_long_name_is_cut(
     assert len({place["width"] for place in places if place}) == 1
 
 
+def test_the_choices_of_a_video_stand_on_one_line_of_a_phone(open_tab: Open, files: Path) -> None:
+    tab = open_tab(viewport={"width": 390, "height": 844})
+    drop(tab, files, "clip.mp4")
+    fields = tab.locator(".tray .fields input")
+    expect(fields).to_have_count(3)
+    places = [field.bounding_box() for field in fields.all()]
+    assert len({place["y"] for place in places if place}) == 1
+
+
 def test_files_held_over_the_page_light_the_box_until_they_leave(open_tab: Open) -> None:
     tab = open_tab()
     fire = """(name) => {
