@@ -186,8 +186,23 @@ def test_the_chain_of_a_second_press_leaves_the_first_alone(desk):
     assert desk.session().conversation.turns[0].answer.text == "answer"
 
 
+def test_the_chain_of_a_refused_question_streams_nothing_and_leaves_the_notice(desk):
+    assert desk.ask(" ")["notice"]
+    assert desk.follow() == [[gr.skip(), gr.skip()]]
+    assert desk.settle() == {"live": [], "progress": ""}
+
+
 async def drain(desk: Desk, name: str = "one") -> list:
     return [values async for values in desk.chat.follow(desk.browser(name))]
+
+
+def test_the_boxes_of_an_answer_are_drawn_once_it_has_ended(desk, files):
+    desk.drop(files / "wide.png")
+    desk.engine.enqueue(["<ref>circle</ref><box>[[0, 0, 500, 500]]</box>"])
+    page = desk.converse("Where is it?")
+    (answer,) = desk.session().overlays
+    assert answer == desk.session().conversation.turns[0].answer
+    assert 'class="boxes"' in texts(page["history"])[-1]
 
 
 def test_retry_while_an_answer_is_written_does_nothing(desk):
