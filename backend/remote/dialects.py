@@ -105,7 +105,8 @@ NO_BOXES_OF_LLAMA = Inability(
 )
 NO_BOXES_OF_TRANSFORMERS = Inability(
     "boxes",
-    "transformers serve leaves out the signs of boxes; those amid other words are not drawn.",
+    "Without a response_template transformers serve leaves out the signs of boxes; those amid "
+    "other words are not drawn.",
 )
 NO_SEED = Inability("seed", "SGLang answers differently to the same seed.")
 
