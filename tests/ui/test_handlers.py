@@ -10,6 +10,8 @@ from backend.conversation import End
 from backend.engine import State
 from backend.errors import OutOfMemory
 from tests.ui.conftest import Desk, changed, panel, texts
+from ui.examples import Example
+from ui.handlers import find_example
 
 FAILURE = OutOfMemory("The device has no room for 26 tiles.", "Use 6 tiles.")
 INDENTED = "  first\n\tsecond\n\n    third <ref>a</ref>  \n"
@@ -203,6 +205,23 @@ def test_the_boxes_of_an_answer_are_drawn_once_it_has_ended(desk, files):
     (answer,) = desk.session().overlays
     assert answer == desk.session().conversation.turns[0].answer
     assert 'class="boxes"' in texts(page["history"])[-1]
+
+
+def test_undo_while_an_answer_is_written_does_nothing(desk):
+    desk.converse("?")
+    desk.engine.enqueue([0.3, "answer"])
+    desk.ask("two")
+    assert changed(desk.chat.undo("", desk.browser())) == {}
+    desk.follow()
+    desk.settle()
+    assert [turn.question for turn in desk.session().conversation.turns] == ["?", "two"]
+
+
+def test_an_example_is_found_by_its_number_and_by_nothing_else():
+    examples = (Example("first", ()), Example("second", ()))
+    assert [find_example(examples, {"example": number}) for number in (0, 1)] == [*examples]
+    for odd in ({"example": -1}, {"example": 2}, {"example": "0"}, {}, None):
+        assert find_example(examples, odd) is None
 
 
 def test_retry_while_an_answer_is_written_does_nothing(desk):
