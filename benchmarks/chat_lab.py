@@ -9,7 +9,7 @@ from transformers import InternVLForConditionalGeneration
 
 from backend.conversation import Answer, Attachment, Conversation, Request, Sampling, Turn
 from backend.local.engine import LocalEngine
-from backend.local.load import load_checkpoint
+from backend.local.load import THREADS, load_checkpoint, spare_a_core
 from backend.local.model import LocalModel
 from backend.media.recognise import attach
 from backend.settings import Settings
@@ -34,13 +34,15 @@ TYPING_S = 2.0  # between the upload and the question
 class Round:
     """Seconds to the first token by turn; `typed` is the first turn of one who typed meanwhile.
 
-    `kept` is the share of a turn's prompt that needed no reading.
+    `kept` is the share of a turn's prompt that needed no reading, and `on_all_cores` what the
+    rival takes where it shares with nobody: our page and preparation have a core for themselves.
     """
 
     ours: tuple[float, ...]
     rival: tuple[float, ...]
     typed: float
     kept: tuple[float, ...]
+    on_all_cores: tuple[float, ...] = ()
 
 
 class ChatLab:
@@ -55,10 +57,13 @@ class ChatLab:
         assert self._network is not None, "the engine is ready, so it has a network"
         self._card = CardChat(self._network, checkpoint)
 
-    def run_round(self, number: int) -> Round:
+    def run_round(self, number: int, thorough: bool = False) -> Round:
         """Everything once, on pictures that nobody has seen; both ways must answer the same."""
         asked = self._chat(self._draw(number * 10), f"chat {number}")
+        spare_a_core()  # torch counts its threads for each of ours
         rival = self._chat_as_the_card(asked)
+        torch.set_num_threads(THREADS)
+        on_all_cores = self._chat_as_the_card(asked) if thorough else []
         costs = [turn.answer.statistics for turn in asked.turns if turn.answer]
         told = [cost for cost in costs if cost]
         return Round(
@@ -66,6 +71,7 @@ class ChatLab:
             tuple(rival),
             self._type(number * 10 + 5),
             tuple(cost.cached_tokens / cost.prompt_tokens for cost in told),
+            tuple(on_all_cores),
         )
 
     def _load(self, *choices: object) -> LocalModel:

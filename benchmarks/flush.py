@@ -30,7 +30,7 @@ from tests.waiting import free_port
 from ui.sessions import Sessions
 
 FEW, MANY = 20, 100  # messages: questions and answers
-ROUNDS, QUICK_ROUNDS = 9, 3
+ROUNDS, QUICK_ROUNDS = 9, 2
 GOAL = 1.5  # times the cost of an empty page
 FIRST, LAST = 5, 35  # the flushes between which time is taken; the first ones draw the page
 WORDS = 60  # of the answer, so that it goes on beyond the last of them

@@ -30,10 +30,10 @@ from benchmarks.measurement import (
 from benchmarks.paced_server import STEP_S
 
 MANY = 16  # streams
-ROUNDS, QUICK_ROUNDS = 12, 4
+ROUNDS, QUICK_ROUNDS = 12, 2
 TOKENS, QUICK_TOKENS = 128, 48
 TURNS, QUICK_TURNS = 4, 2  # that each one asks of those who go on
-GOING_ON_ROUNDS, QUICK_GOING_ON_ROUNDS = 4, 2
+GOING_ON_ROUNDS, QUICK_GOING_ON_ROUNDS = 4, 1
 MOST_MORE_MS = 10.0  # to the first token
 LEAST_SHARE = 0.97  # of the tokens per second
 START_S = 120.0

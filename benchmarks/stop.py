@@ -24,8 +24,8 @@ from benchmarks.measurement import (
 from benchmarks.stop_lab import ANSWER, Lab, Try, Waited
 from benchmarks.watched import start_watched
 
-TRIES, QUICK_TRIES = 50, 10
-CARD_TRIES, QUICK_CARD_TRIES = 10, 3
+TRIES, QUICK_TRIES = 50, 5
+CARD_TRIES, QUICK_CARD_TRIES = 10, 2
 PICTURES, WORDS = 6, 6  # of the long question
 
 

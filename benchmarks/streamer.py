@@ -41,7 +41,7 @@ def measure(quick: bool) -> Iterator[Measurement]:
     for length in LENGTHS:
         ids = work.ids(length)
         work.require_equal(ids)
-        rounds = 3 if quick and length == LENGTHS[-1] else 7
+        rounds = 3 if quick else 7
         pairs = alternate(
             partial(work.ours, ids), partial(work.stock, ids), rounds, time.process_time
         )

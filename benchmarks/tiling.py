@@ -40,7 +40,7 @@ from benchmarks.measurement import (
 )
 
 SIZES = (("12 MP photograph", 4032, 3024), ("4K photograph", 3840, 2160))
-ROUNDS, QUICK_ROUNDS = 15, 5
+ROUNDS, QUICK_ROUNDS = 15, 3
 EXACT_GOAL, FAST_GOAL = 2.0, 4.0  # times quicker
 EXACT = 1e-5  # largest difference of normalised pixels
 SEVERAL = 6  # files at a time

@@ -39,7 +39,7 @@ from benchmarks.measurement import (
 from benchmarks.tiling import normalised
 
 SAMPLES = (8, 32)  # frames
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS = 7, 2
 EXACT = 1e-5  # largest difference of normalised pixels
 POLL_S, QUIET_POLLS = 0.1, 5  # until a child surely waits
 FLAT = 1.1  # times the memory
