@@ -13,6 +13,7 @@ import queue
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class Steps:
         """Let a request take part from the next step on."""
         processor = self._processor = self._processor or self._begin()
         self._pages[job.name] = self.pages_of(len(job.ids) + job.room)
-        self._free_kept_pages(processor.cache)
+        self._make_room(processor.cache, list(job.ids))
         processor.scheduler.add_waiting_request(
             RequestState(
                 request_id=job.name,
@@ -141,19 +142,36 @@ class Steps:
         token = state.generated_tokens[-1] if future.has_new_token else None
         return Taken(state.request_id, kept, token, state.status is RequestStatus.FINISHED)
 
-    def _free_kept_pages(self, cache: PagedAttentionCache) -> None:
-        """Let go of shared prefixes before they could stand in somebody's way."""
-        allocator = cache.cache_allocators[FULL]
-        used = sum(map(len, allocator.block_table.values()))
+    def _make_room(self, cache: PagedAttentionCache, ids: list[int]) -> None:
+        """Let go of kept prefixes before they could stand in somebody's way.
+
+        Those used longest ago go first, and what a new request goes on from stays. transformers
+        would let go of all at once.
+        """
+        allocator: Any = cache.cache_allocators[FULL]
+        kept = allocator.ledger.cached_blocks  # in the order in which they were used
+        own = [block for block in allocator.match_prefix_blocks(ids) if block in kept]
+        for block in own:
+            kept[block] = kept.pop(block)
+        used = sum(map(len, allocator.block_table.values())) + len(own)
         free = int(cache.compute_free_capacity(relative=False)) // allocator.bytes_per_block
-        if free < self.promised - used:
-            cache.evict_cached_blocks()
-            cache.pool.try_to_free_sectors()
+        let_go(cache, self.promised - used - free)
 
     def _begin(self) -> Any:
         used = [self._like.device] if self._like.is_cuda else []
         with torch.random.fork_rng(used):  # it seeds everybody's generator
             return make_processor(self._config, self._like, self._size)
+
+
+def let_go(cache: PagedAttentionCache, pages: int) -> None:
+    """Free so many pages of kept prefixes, if there are as many, the oldest first."""
+    allocator: Any = cache.cache_allocators[FULL]
+    ledger = allocator.ledger
+    oldest = list(islice(ledger.cached_blocks, max(0, pages)))
+    for block in oldest:
+        del ledger.cached_blocks[block]
+        del ledger.hash_to_block[ledger.block_to_hash.pop(block)]
+    cache.pool.free_blocks(allocator.index, oldest)
 
 
 def make_processor(config: Any, like: torch.Tensor, size: Size) -> ContinuousBatchProcessor:

@@ -11,7 +11,7 @@ from transformers.generation.continuous_batching import RequestState
 from backend.checkpoint.find import BUNDLED_FOLDER
 from backend.conversation import Attachment, Conversation, End, Kind, Request, Sampling, Turn
 from backend.errors import EngineFailed
-from backend.local.preparation import prepare
+from backend.local.preparation import Prepared, prepare
 from backend.local.stopping import Stopped
 from backend.local.together.batch import Batch, Loaded
 from backend.local.together.size import Size
@@ -281,6 +281,36 @@ def test_what_is_kept_of_a_prompt_is_told_before_it_comes_in(
     prepared = prepare(workshop.composer, AnswerStream(first))
     assert endless.kept_of(prepared) > 2 * SIZE.page
     assert endless.kept_of(replace(prepared, cuts=prepared.cuts * 2)) == 0
+
+
+def test_when_pages_run_short_the_oldest_prefix_goes_and_the_askers_own_stays(
+    workshop: Workshop,
+) -> None:
+    first, second, third = (request(f"{word} " * 60, room=4) for word in ("red", "blue", "left"))
+
+    def prepared(asked: Request) -> Prepared:
+        return prepare(workshop.composer, AnswerStream(asked))
+
+    page, room = 16, 4
+    pages = -(-(prepared(first).prompt.budget.total + room) // page)
+    size = Size(places=2, pages=2 * pages + 3, page=page, chunk=64)
+    batch = workshop.open_batch(size, endless=True)
+    for asked in (first, second):
+        let_in(workshop, batch, asked)
+        finish(batch)
+    both = {asked: batch.kept_of(prepared(asked)) for asked in (first, second)}
+    assert min(both.values()) > 3 * page
+    again = let_in(workshop, batch, first)
+    finish(batch)
+    assert again.statistics is not None and again.statistics.cached_tokens == both[first]
+    let_in(workshop, batch, third)
+    finish(batch)
+    assert batch.kept_of(prepared(first)) == both[first], "it was used later than the second"
+    assert batch.kept_of(prepared(second)) < both[second]
+    for asked in (first, second):
+        stream = let_in(workshop, batch, asked)
+        finish(batch)
+        assert stream.token_ids == workshop_answer(workshop, asked)
 
 
 def test_pixels_that_do_not_match_the_prompt_never_come_in(
