@@ -293,21 +293,20 @@ def test_when_pages_run_short_the_oldest_prefix_goes_and_the_askers_own_stays(
 
     page, room = 16, 4
     pages = -(-(prepared(first).prompt.budget.total + room) // page)
-    size = Size(places=2, pages=2 * pages + 3, page=page, chunk=64)
+    size = Size(places=2, pages=2 * pages - 1, page=page, chunk=64)
     batch = workshop.open_batch(size, endless=True)
     for asked in (first, second):
         let_in(workshop, batch, asked)
         finish(batch)
     both = {asked: batch.kept_of(prepared(asked)) for asked in (first, second)}
     assert min(both.values()) > 3 * page
-    again = let_in(workshop, batch, first)
+    longer = replace(first, sampling=replace(first.sampling, max_new_tokens=room + 2 * page))
+    again = let_in(workshop, batch, longer)
     finish(batch)
     assert again.statistics is not None and again.statistics.cached_tokens == both[first]
-    let_in(workshop, batch, third)
-    finish(batch)
-    assert batch.kept_of(prepared(first)) == both[first], "it was used later than the second"
-    assert batch.kept_of(prepared(second)) < both[second]
-    for asked in (first, second):
+    assert batch.kept_of(prepared(second)) < both[second], "it was used longer ago"
+    assert batch.kept_of(prepared(first)) == both[first]
+    for asked in (third, first, second):
         stream = let_in(workshop, batch, asked)
         finish(batch)
         assert stream.token_ids == workshop_answer(workshop, asked)
