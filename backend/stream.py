@@ -134,8 +134,8 @@ class AnswerStream:
     def call_on_news(self, callback: Callable[[], None]) -> None:
         """Have `callback` run whenever `take` has something to give, instead of waiting there.
 
-        Once for all that comes until it is taken.
-        It runs in the thread that writes or closes, which it must not hold up.
+        Once for all that comes until it is taken. It runs in the thread that writes or closes,
+        which it must not hold up.
         """
         with self._changed:
             self._on_news = callback

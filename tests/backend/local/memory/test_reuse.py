@@ -97,6 +97,20 @@ def test_a_later_turn_reads_only_what_is_new(asker: Asker) -> None:
     assert kept_of(asker.ask(asked)) >= first.statistics.prompt_tokens
 
 
+def test_pictures_that_were_read_are_not_looked_at_again_though_their_features_are_gone(
+    asker: Asker, warm: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = question("What is it?", CAT, DOG)
+    asked = heard(asked, asker.ask(asked)).asked(Turn("And now?"))
+    warm.features.clear()
+    seen: list[int] = []
+    encode = warm.features._encode
+    monkeypatch.setattr(
+        warm.features, "_encode", lambda tiles: (seen.append(len(tiles)), encode(tiles))[1]
+    )
+    assert kept_of(asker.ask(asked)) > 0 and not seen
+
+
 def test_pictures_of_equal_size_are_told_apart(asker: Asker) -> None:
     """Their tokens are the same ids."""
     answers = {asker.ask(question("What is it?", file)).token_ids for file in (CAT, DOG)}

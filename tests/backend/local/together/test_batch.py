@@ -15,6 +15,7 @@ from backend.local.preparation import Prepared, prepare
 from backend.local.stopping import Stopped
 from backend.local.together.batch import Batch, Loaded
 from backend.local.together.size import Size
+from backend.local.together.steps import let_go
 from backend.local.waiting import Manner
 from backend.stream import AnswerStream
 from tests.backend.local.together.crowd import PICTURES, Workshop, finish
@@ -310,6 +311,23 @@ def test_when_pages_run_short_the_oldest_prefix_goes_and_the_askers_own_stays(
         stream = let_in(workshop, batch, asked)
         finish(batch)
         assert stream.token_ids == workshop_answer(workshop, asked)
+
+
+def test_no_more_pages_are_let_go_than_are_wanted(workshop: Workshop, endless: Batch) -> None:
+    let_in(workshop, endless, request("red " * 60))
+    finish(endless)
+    cache = endless._steps._processor.cache
+    kept = cache.cache_allocators["full_attention"].ledger.cached_blocks
+    before, free = len(kept), cache.compute_free_capacity(relative=False)
+    oldest = next(iter(kept))
+    for wanted, left in ((-1, before), (0, before), (1, before - 1), (2, before - 3)):
+        let_go(cache, wanted)
+        assert len(kept) == left
+    page = cache.cache_allocators["full_attention"].bytes_per_block
+    assert cache.compute_free_capacity(relative=False) == free + 3 * page
+    assert oldest not in kept
+    let_go(cache, before)
+    assert not kept
 
 
 def test_pixels_that_do_not_match_the_prompt_never_come_in(
