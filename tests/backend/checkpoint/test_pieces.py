@@ -21,16 +21,6 @@ TYPED = ("<s>", "</s>", "<unk>", "<0x0A>", "<0xE0>", "[UNUSED_TOKEN_145]", "[UNU
 WORDS = ["the cat sat on the mat", "a dog and a cat", "one two three"] * 3
 
 
-@pytest.fixture
-def folder(recorded: Recorded, tmp_path: Path) -> Path:
-    return recorded.write(tmp_path / "checkpoint")
-
-
-@pytest.fixture
-def tokens(folder: Path) -> Tokens:
-    return read_tokens(folder)
-
-
 def library(folder: Path) -> Any:
     return SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
 

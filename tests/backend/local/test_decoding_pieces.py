@@ -1,19 +1,11 @@
 """Answers in InternLM's tokens: token by token as at once, each character once it is complete."""
 
-from pathlib import Path
-
 import pytest
 
-from backend.checkpoint.tokenizer import read_tokens
 from backend.checkpoint.tokens import Tokens
 from backend.local.decoding import MARKS, ByteTable, TextDecoder
 from tests.backend.checkpoint.recorded_pieces import Recorded
 from tests.backend.local.test_decoding import TEXTS, decode
-
-
-@pytest.fixture
-def tokens(recorded: Recorded, tmp_path: Path) -> Tokens:
-    return read_tokens(recorded.write(tmp_path / "checkpoint"))
 
 
 def test_pieces_join_to_what_upstream_decodes_at_once(recorded: Recorded, tokens: Tokens) -> None:

@@ -22,15 +22,10 @@ def folder(recorded: Recorded, tmp_path: Path) -> Path:
     return recorded.write_checkpoint(tmp_path / "checkpoint")
 
 
-@pytest.fixture
-def pieces(folder: Path) -> Tokens:
-    return read_tokens(folder)
-
-
-def test_every_sign_of_a_tokenizer_is_broken_but_those_of_boxes(pieces: Tokens) -> None:
-    for tokens in (pieces, read_tokens(BUNDLED_FOLDER)):
-        signs = Signs(tokens.added)
-        for sign in tokens.added:
+def test_every_sign_of_a_tokenizer_is_broken_but_those_of_boxes(tokens: Tokens) -> None:
+    for one in (tokens, read_tokens(BUNDLED_FOLDER)):
+        signs = Signs(one.added)
+        for sign in one.added:
             told = signs.break_in(f"a{sign}b{sign}")
             if sign in BOXES:
                 assert BREAK not in told
@@ -39,20 +34,20 @@ def test_every_sign_of_a_tokenizer_is_broken_but_those_of_boxes(pieces: Tokens) 
             assert told.replace(BREAK, "") == f"a{sign}b{sign}"
 
 
-def test_what_is_a_sign_to_one_tokenizer_is_left_for_another(pieces: Tokens) -> None:
+def test_what_is_a_sign_to_one_tokenizer_is_left_for_another(tokens: Tokens) -> None:
     assert Signs(read_tokens(BUNDLED_FOLDER).added).break_in(CODE) == CODE
     assert Signs().break_in(CODE) == CODE
-    told = Signs(pieces.added).break_in(CODE)
+    told = Signs(tokens.added).break_in(CODE)
     assert "<s>" not in told and "</s>" not in told and told.startswith("<p>")
 
 
-def test_a_broken_sign_is_none_to_the_plain_library(folder: Path, pieces: Tokens) -> None:
+def test_a_broken_sign_is_none_to_the_plain_library(folder: Path, tokens: Tokens) -> None:
     library: Any = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    signs = set(pieces.added.values())
-    typed = (*pieces.added, "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_146]")
+    signs = set(tokens.added.values())
+    typed = (*tokens.added, "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_146]")
     assert any(signs & set(library.encode(text)) for text in typed)
     for text in typed:
-        assert not signs & set(library.encode(Signs(pieces.added).break_in(text))), text
+        assert not signs & set(library.encode(Signs(tokens.added).break_in(text))), text
 
 
 def test_code_that_an_answer_spells_out_is_shown_and_signs_are_not(
